@@ -1,7 +1,7 @@
-"""What eofm finds where it runs: libraries of its extras, devices, and processes that share them.
+"""The runtime environment: optional libraries, devices, and processes that share them.
 
-Libraries, torch among them, are imported when they are used: how idle threads wait has to be said
-before torch is loaded.
+Libraries, including torch, are imported when they are used, because the wait policy of idle threads
+must be set before torch is loaded.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def geo_library(name: str, problem: str, where: object = None) -> ModuleType:
 
 
 def optional_library(name: str, extra: str, problem: str, where: object = None) -> ModuleType:
-    """Return a library.
+    """Return an optional library.
 
     Args:
-        name: As it is imported.
-        extra: Of eofm, which installs it.
-        problem: What the error says, in one sentence: what needs it.
-        where: What was to be read or written with it.
+        name: Import name.
+        extra: Extra of eofm that installs it.
+        problem: Message of the error, in one sentence, which states what needs the library.
+        where: File to be read or written with it.
 
     Raises:
         ConfigError: If it is not installed.
@@ -66,14 +66,14 @@ def optional_library(name: str, extra: str, problem: str, where: object = None) 
 
 @contextmanager
 def dask_client(scheduler: str) -> Iterator[Client]:
-    """Connect to a Dask cluster that is there already.
+    """Connect to an existing Dask cluster.
 
     Args:
-        scheduler: Its address, as in tcp://host:8786.
+        scheduler: Address of its scheduler, as in tcp://host:8786.
 
     Raises:
         ConfigError: If Dask is not installed, or the scheduler does not answer.
-        DataError: If the cluster is lost, or a worker was killed again and again.
+        DataError: If the connection is lost, or workers were killed repeatedly.
     """
     try:
         from distributed import Client, KilledWorker
@@ -110,13 +110,13 @@ _USE_THE_CPU: Final = 'use the CPU: --device cpu, or in Python device="cpu" and 
 
 
 def device_of(name: torch.device | str | int) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:1` means here.
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:1` on this machine.
 
     Args:
-        name: Its name; a device itself, or the number of a GPU, as torch has them.
+        name: Name of the device, a torch device, or the number of a GPU.
 
     Raises:
-        ConfigError: If it is not the name of a device, or the device is not there.
+        ConfigError: If the name is invalid, or the device does not exist.
     """
     import torch
 
@@ -149,19 +149,19 @@ def device_of(name: torch.device | str | int) -> torch.device:
 
 # --------------------------- processes: workers end with their parent, and idle threads do not spin
 
-# What a user sets who has chosen how threads of OpenMP wait (GNU's, and Intel's and LLVM's).
+# Variables by which a user sets the wait policy of OpenMP (GNU's, and Intel's and LLVM's).
 WAIT_SETTINGS: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 _LOOK_S: Final = 0.5
 
 
 def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Let threads of OpenMP sleep while they wait, unless the user has said how they wait.
+    """Let OpenMP threads sleep while they wait, unless the user has set a wait policy.
 
-    By default they spin: where other processes have the cores, each parallel loop then waits for
+    By default they spin. If other processes use the cores, each parallel loop then waits for
     spinning threads that do no work. With two other processes on two cores, training ran at 2
-    scenes/s, and at 30 with sleeping threads. Takes effect if it comes before torch is loaded;
-    child processes inherit it.
+    scenes/s, and at 30 with sleeping threads. It takes effect only before torch is loaded; child
+    processes inherit it.
 
     Args:
         environ: The environment to set it in.
@@ -171,10 +171,10 @@ def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def end_with_parent() -> None:
-    """Let a worker end when its parent is killed: it would wait for work, and keep its memory.
+    """End a worker when its parent is killed; it would otherwise wait and keep its memory.
 
-    Ctrl-C reaches all processes of a terminal; the parent hears it, and ends its workers. For the
-    start of a worker of a pool; does nothing in a process that is no worker.
+    Ctrl-C reaches all processes of a terminal; the parent handles it and ends its workers. Call it
+    at the start of a pool worker; it has no effect in other processes.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -190,13 +190,13 @@ def end_with_parent() -> None:
 
 
 def end_with_starter(pid: int) -> None:
-    """Let a process end when the one that started it is killed, also if that was long ago.
+    """End this process when the process that started it is killed, or has been killed before.
 
-    It may wait for a meeting that nobody comes to, for an hour. (Windows does not tell: there it
-    waits.)
+    Otherwise it may wait up to an hour for a connection that is never made. (Windows does not
+    report the end of a parent; there it waits.)
 
     Args:
-        pid: Of the process that started it.
+        pid: Process id of the starting process.
     """
 
     def watch() -> None:

@@ -44,8 +44,8 @@ class EofmError(Exception):
 
     Args:
         problem: What went wrong, in one sentence.
-        found: What was there.
-        expected: What should have been there.
+        found: The value or state that was found.
+        expected: The value or state that was expected.
         where: File, window, key or card.
         remedy: What the user can do.
     """
@@ -82,7 +82,7 @@ class SpecError(EofmError):
 
 
 class MismatchKind(StrEnum):
-    """In what an `ImageSpec` and a `Recipe` disagree."""
+    """Property in which an `ImageSpec` and a `Recipe` differ."""
 
     SENSOR = "sensor"
     BANDS = "missing-band"
@@ -94,7 +94,7 @@ class MismatchKind(StrEnum):
 
 
 class SpecMismatch(EofmError):  # noqa: N818 (the name is the sentence users read)
-    """Imagery does not fit a recipe; `kind` says in what."""
+    """Imagery does not fit a recipe; `kind` names the property."""
 
     def __init__(
         self,
@@ -115,11 +115,11 @@ class PixelError(EofmError):
 
     Args:
         problem: As for `EofmError`.
-        found: What was there.
-        expected: What should have been there.
+        found: The value or state that was found.
+        expected: The value or state that was expected.
         where: File, window, key or card.
         remedy: What the user can do.
-        images: Numbers of the images within their batch, so that a caller who knows can name them.
+        images: Indices of the images in their batch, from which a caller can derive their names.
     """
 
     def __init__(
@@ -145,15 +145,15 @@ class RasterError(DataError):
 
 
 class LabelError(DataError):
-    """A land-cover map or a label table is not what its scheme says."""
+    """A land-cover map or a label table does not match its scheme."""
 
 
 class StoreError(DataError):
-    """A packed store is half written, foreign or damaged."""
+    """A packed store is incomplete, of another kind, or damaged."""
 
 
 class ConfigError(EofmError):
-    """Settings cannot be obeyed."""
+    """Settings are invalid or contradict each other."""
 
 
 class WeightsError(EofmError):
@@ -165,7 +165,7 @@ class TrainingError(EofmError):
 
 
 def as_argument(name: str, value: object) -> str:
-    """Return how an argument is given in both places: for a remedy after "as in".
+    """Return an argument in Python and command-line syntax, for remedies.
 
     >>> as_argument("unit", "dn")
     'unit="dn" in Python, --unit dn in a command'
@@ -174,6 +174,6 @@ def as_argument(name: str, value: object) -> str:
 
 
 def require(holds: bool, name: str, found: object, expected: str) -> None:
-    """Raise a ConfigError that names a setting out of range, unless it holds."""
+    """Raise a ConfigError that names a setting out of range, unless `holds` is true."""
     if not holds:
         raise ConfigError(f"{name} is out of range", found=found, expected=expected, where=name)

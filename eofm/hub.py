@@ -5,12 +5,12 @@
     encoder = torch.hub.load("path/to/eofm", "softcon_vits14_s2", source="local")
     vectors = encoder(encoder.preprocess(array, spec))
 
-`path/to/eofm` is a clone, which need not be installed: torch and timm suffice. Nothing is fetched
-where the file is there, where `weights=` names a local one, or with `EOFM_OFFLINE=1`. What comes
-back is an `eofm.Encoder`, a plain module.
+`path/to/eofm` is a clone, which need not be installed: torch and timm suffice. No download happens
+if the file exists, if `weights=` names a local file, or with `EOFM_OFFLINE=1`. The result is an
+`eofm.Encoder`, a plain module.
 
-hub runs this file before it looks at `dependencies`, so torch and timm wait until a function is
-called.
+hub runs this file before it checks `dependencies`, so torch and timm are imported only when a
+function is called.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class HubEntry(Protocol):
-    """What torch.hub calls by name."""
+    """Function that torch.hub calls by name."""
 
     def __call__(
         self,
@@ -53,11 +53,11 @@ class HubEntry(Protocol):
 
 
 _ARGUMENTS: Final = """Args:
-    pretrained: With its weights; without them, random ones and the same recipe.
-    weights: Where they are: a path, an address, or a name of `eofm models list`. None fetches
-        the published file, unless it is there.
+    pretrained: Load the weights; otherwise they are random, with the same recipe.
+    weights: A path, a URL, or a name of `eofm models list`. None downloads the published file,
+        unless it exists.
     check_hash: Compare the file with its published hash.
-    progress: Show how far a download is.
+    progress: Show the progress of a download.
 """
 
 
@@ -102,14 +102,14 @@ def eofm(
     check_hash: bool = True,
     progress: bool = True,
 ) -> Encoder:
-    """Any encoder: the folder of an export, a published name, a weights file or its address.
+    """Return an encoder from the folder of an export, a published name, a weights file or its URL.
 
     Args:
         weights: As in `eofm.load_weights`.
-        card: Name of the card that describes a file or an address which is not recognised.
-        pretrained: Without them, a published name gives random weights and its recipe.
+        card: Name of the card that describes an unrecognised file or URL.
+        pretrained: Load the weights; else a published name gives random weights and its recipe.
         check_hash: Compare a file with its published hash.
-        progress: Show how far a download is.
+        progress: Show the progress of a download.
     """
     if not pretrained:
         return _random(weights)
@@ -130,7 +130,7 @@ def _published(
         return _random(name)
     if weights is None:
         return _load(name, None, check_hash=check_hash, progress=progress)
-    # a name and an export bring a card; a file and an address are described by this one
+    # a name and an export have a card; a file and a URL are described by this one
     brings_none = resolve(weights).kind in {WeightsKind.FILE, WeightsKind.ADDRESS}
     card = name if brings_none else None
     encoder = _load(weights, card, check_hash=check_hash, progress=progress)
@@ -155,7 +155,7 @@ def _load(weights: str, card: str | None, *, check_hash: bool, progress: bool) -
 
 
 def _random(name: str) -> Encoder:
-    """Return the network of a card with random weights, drawn as torch.manual_seed says."""
+    """Return the network of a card with random weights, determined by torch.manual_seed."""
     import torch
 
     from eofm.weights.encoder import random_encoder

@@ -1,6 +1,6 @@
-"""Files: written so that a crash leaves the old or the new, never a mixture; how many may be open.
+"""Atomic writes, file locks, the limit of open files, and loading of user code.
 
-A store of a million images has more files than a shell allows. Code of a user is loaded here too.
+A store of a million images has more files than a process may open by default.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if sys.platform != "win32":
     import resource
 
 if sys.platform == "win32":
-    BINARY: Final = os.O_BINARY  # or line ends are translated
+    BINARY: Final = os.O_BINARY  # otherwise line ends are translated
 else:
     BINARY: Final = 0
 
@@ -44,15 +44,15 @@ _OWN: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
 
 def unfinished(file: Path) -> Path:
-    """Return the name a file has while it is being written."""
+    """Return the temporary name of a file while it is written."""
     return file.with_name(file.name + ".tmp")
 
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Let the body write a temporary file; then sync it and put it in the place of `file`.
+    """Let the body write a temporary file; then sync it and rename it to `file`.
 
-    If writing fails, as on a full disk, the temporary file is removed and `file` is as it was.
+    If writing fails, as on a full disk, the temporary file is removed and `file` does not change.
     """
     temporary = unfinished(file)
     try:
@@ -75,7 +75,7 @@ def _put(temporary: Path, file: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a loss of power."""
+    """Sync a folder, so that renames survive a power failure."""
     if sys.platform != "win32":  # where folders cannot be opened
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -85,12 +85,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def try_lock(handle: int) -> bool:
-    """Lock an open file against other processes until it is closed; return whether that worked.
+    """Lock an open file against other processes until it is closed; return whether it succeeded.
 
-    On Windows, which has no such locks, everybody is alone.
+    On Windows, which has no such locks, it always succeeds.
 
     Raises:
-        OSError: If its file system has no such locks, as some network disks.
+        OSError: If the file system has no such locks, as on some network disks.
     """
     if sys.platform != "win32":
         try:
@@ -101,7 +101,7 @@ def try_lock(handle: int) -> bool:
 
 
 def lock_alone(handle: int) -> bool:
-    """Lock as `try_lock` does; where there are no such locks, everybody is alone."""
+    """Lock like `try_lock`; without support for locks it always succeeds."""
     try:
         return try_lock(handle)
     except OSError:
@@ -109,13 +109,13 @@ def lock_alone(handle: int) -> bool:
 
 
 def write_all(handle: int, data: memoryview) -> None:
-    """Write all of `data`: one call may write less, as when the disk is nearly full."""
+    """Write all of `data`; a single call may write less, for example on a nearly full disk."""
     while data:
         data = data[os.write(handle, data) :]
 
 
 def names_own(text: str) -> bool:
-    """Return whether words name code of a user: `module:name` or `path/to/file.py:name`.
+    """Return whether a text refers to user code: `module:name` or `path/to/file.py:name`.
 
     >>> names_own("mine.py:probe"), names_own("knn")
     (True, False)
@@ -124,13 +124,13 @@ def names_own(text: str) -> bool:
 
 
 def load_own(reference: str) -> object:
-    """Return what `module:name` or `path/to/file.py:name` names: a function or class of a user.
+    """Return the user's function or class at `module:name` or `path/to/file.py:name`.
 
-    The working directory is looked in first. What goes wrong in the user's code is raised as it is:
-    the caller says what the code was wanted for.
+    The working directory is searched first. Exceptions of the user's code are not converted; the
+    caller adds the purpose of the code.
 
     Args:
-        reference: Where, a colon, and the name.
+        reference: Module or file, a colon, and the name.
     """
     place, _, name = reference.rpartition(":")
     return vars(_import(place))[name]
@@ -157,11 +157,11 @@ def _import(place: str) -> object:
 # -------------------------------------------------------------------------------------- open files
 
 
-_OTHERS: Final = 256  # what the rest of the process may need
+_OTHERS: Final = 256  # reserved for the rest of the process
 
 
 def allow_open_files(count: int) -> None:
-    """Raise the soft limit of open files so far that `count` more fit, if the hard one allows it.
+    """Raise the soft limit of open files for `count` more, as far as the hard limit allows.
 
     The soft limit is often 1024, for the sake of programs that still use `select`. A memory map
     keeps its file open too.
@@ -176,7 +176,7 @@ def allow_open_files(count: int) -> None:
 
 
 class Closing(ABC):
-    """What holds files open: a context manager that closes them at its end."""
+    """Base class of objects with open files: a context manager that closes them."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Settings that are given in Python hold what their types say. Standard library only.
+"""Type checks of settings that are given in Python. Standard library only.
 
-The command line and its YAML files are checked by their parser; a dataclass takes anything, and
-text where a number belongs fails far from where it was written, or not at all.
+The command line and its YAML files are checked by their parser. A dataclass accepts anything, and a
+string in place of a number fails far from its origin, or not at all.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SettingsT = TypeVar("SettingsT")
 
 
 def checked_settings(settings: type[SettingsT]) -> type[SettingsT]:
-    """Let a dataclass refuse values of another type before it checks anything else.
+    """Make a dataclass refuse values of the wrong type before any other check.
 
-    It stands below `@dataclass`; subclasses whose `__post_init__` calls that of their base are
-    checked with all their fields. Numbers, switches and lists are looked at; texts are not, since
-    paths are welcome where texts are.
+    Apply it below `@dataclass`. Subclasses whose `__post_init__` calls that of their base are
+    checked with all their fields. Numbers, switches and lists are checked; strings are not, since
+    paths are accepted in place of strings.
 
     Args:
-        settings: The class, before it is made a dataclass.
+        settings: The class, before `@dataclass` is applied.
     """
     own: Any = getattr(settings, "__post_init__", None)
 
@@ -42,13 +42,13 @@ def checked_settings(settings: type[SettingsT]) -> type[SettingsT]:
 
 
 def check_types(settings: Any) -> None:  # noqa: ANN401 (any dataclass)
-    """Check that the fields of settings hold numbers, switches and lists where they ask for them.
+    """Check that fields annotated as numbers, switches and lists have such values.
 
     Args:
         settings: A dataclass.
 
     Raises:
-        ConfigError: With the field, what it holds and what it takes.
+        ConfigError: With the field, its value and the expected type.
     """
     kind: Any = type(settings)
     hints = _hints(kind)
@@ -74,7 +74,7 @@ _NAMES: Final = {int: "a whole number", float: "a number", bool: "True or False"
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 (a type, as typing has it)
-    """Return the types that a value may have."""
+    """Return the permitted types of a value."""
     return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
 
 
@@ -83,7 +83,7 @@ def _holds(value: object, hint: Any) -> bool:  # noqa: ANN401
 
 
 def _is(value: object, hint: Any) -> bool:  # noqa: ANN401
-    """Return whether a value is of a type; of types that are not looked at here, it is."""
+    """Return whether a value is of a type; true for types that are not checked."""
     if hint is bool:
         return isinstance(value, bool)
     if hint in {int, float}:
@@ -109,7 +109,7 @@ def _is(value: object, hint: Any) -> bool:  # noqa: ANN401
 
 
 def _words(hint: Any) -> str:  # noqa: ANN401
-    """Return what a field takes, in words."""
+    """Return a description of the values that a field accepts."""
     return " or ".join(_word(one) for one in _choices(hint))
 
 
@@ -127,7 +127,7 @@ def _word(hint: Any) -> str:  # noqa: ANN401
 
 
 def _remedy(name: str, value: object, hint: Any) -> str | None:  # noqa: ANN401
-    """Return the same value as what the field takes, where it can be read so."""
+    """Return the value converted to the field's type as a remedy, if possible."""
     kinds = _choices(hint)
     if not isinstance(value, str):
         return None

@@ -1,1 +1,1 @@
-"""From stores to batches: which rows come when, reading ahead, random views."""
+"""From stores to batches: sampling order, read-ahead, and random views."""

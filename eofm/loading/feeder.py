@@ -1,19 +1,18 @@
-"""Batches of packed stores as fast as the memory allows: threads, and buffers that are used again.
+"""Batches of packed stores at the speed of memory, with threads and reusable buffers.
 
     with Feeder(store, batch=256) as feeder:
         for imagery, labels in feeder.feed(train[epoch_rows(len(train), epoch, seed, batch=256)]):
             step(imagery.to("cuda"), labels.to("cuda"))
 
-Reading is a copy from the page cache into memory that is already there; `pread` drops the GIL, so
-that threads do it while the consumer computes, and no process has to send pixels to another. Images
-keep their native resolution and dtype: `eofm.contract.preprocess.to_grid` makes them float32 on the
-device.
+Reading copies from the page cache into allocated memory. `pread` releases the GIL, so threads read
+while the consumer computes, and no pixels are sent between processes. Images keep their native
+resolution and dtype; `eofm.contract.preprocess.to_grid` converts them to float32 on the device.
 
-A batch is valid until the next one is asked for; then its memory is given to a later batch. A
-consumer that holds several at a time (as when it copies to a device without waiting) says so.
+A batch is valid until the next one is requested; its memory is then reused. A consumer that holds
+several batches at a time (as for asynchronous copies to a device) sets `hold`.
 
-Two sensors are two views of one place: the optical store leads, the radar store is the second.
-Which images belong together says the table of `eofm.store.paired`.
+Two sensors are two views of one place: the optical store is the first, the radar store the second.
+The table of `eofm.store.paired` states which images belong together.
 
     optical, second = open_pair("stores/both")          # eofm pack ssl4eo --sensors s2c,s1
     feeder = PairFeeder(Feeder(optical, 64), Feeder(second.store, 64), second)
@@ -81,26 +80,26 @@ StoreBatch = tuple[NativeImagery, Labels]
 class Feeder(Closing):
     """Reads batches ahead of their consumer into a ring of buffers.
 
-    Several stores of the same kind of pixel and label are read as one, with the rows of the second
-    counted on from those of the first: so old images can be replayed among new ones
+    Several stores with the same kind of pixels and labels are read as one, with consecutive row
+    numbers, for example to replay old images among new ones
     (`eofm.loading.sampler.replayed_rows`).
 
     Attributes:
-        spec: What `to_grid` makes of the images.
+        spec: Image spec after `to_grid`.
 
     Args:
         stores: One store or several.
-        batch: The most images of a batch.
-        ahead: How many batches are read ahead.
-        threads: How many are read at the same time.
-        hold: How many batches, the newest among them, the consumer uses at a time.
+        batch: Maximum number of images in a batch.
+        ahead: Number of batches to read ahead.
+        threads: Number of batches to read at the same time.
+        hold: Number of batches that the consumer uses at a time, including the newest.
         bands: Names of the bands to read; None means all.
-        pin: Page-locked memory, for copies to a GPU that do not wait.
-        labels: Of all rows of all stores (`eofm.store.reader`), in place of the stores'
-            own.
+        pin: Use page-locked memory, for asynchronous copies to a GPU.
+        labels: Labels of all rows of all stores (`eofm.store.reader`), in place of the stores'
+            labels.
 
     Raises:
-        ConfigError: If a number is not positive, or there is not a label for every row.
+        ConfigError: If a number is not positive, or the number of labels differs from the rows.
         StoreError: If stores are of different kinds.
         SpecError: If a band is not in the stores.
     """
@@ -145,7 +144,7 @@ class Feeder(Closing):
             )
 
     def __len__(self) -> int:
-        """Return the number of rows of all stores."""
+        """Return the total number of rows of all stores."""
         return int(self._ends[-1])
 
     def feed(self, batches: Iterable[ArrayLike]) -> Iterator[StoreBatch]:
@@ -155,11 +154,11 @@ class Feeder(Closing):
             batches: Lists of rows, each of at most `batch`.
 
         Yields:
-            Images as stored and their labels. The pixels live in a buffer: they are overwritten
-            when the consumer asks for the `hold`-th batch after.
+            Images as stored and their labels. The pixels are in a buffer, which is overwritten when
+            the consumer requests the `hold`-th batch after this one.
 
         Raises:
-            ConfigError: If a batch is larger than stated, or the feeder is feeding already.
+            ConfigError: If a batch is larger than stated, or the feeder is already in use.
             IndexError: If there is no such row.
             StoreError: If a file has changed since its store was opened.
         """
@@ -204,7 +203,7 @@ class Feeder(Closing):
     def _next(
         self, pool: ThreadPoolExecutor, batches: Iterator[ArrayLike], slot: _Buffer
     ) -> Future[StoreBatch] | None:
-        """Begin to read the next batch; an error of the sampler waits for its turn."""
+        """Start reading the next batch; an error of the sampler is raised in order."""
         try:
             rows = np.asarray(next(batches), np.int64).reshape(-1)
         except StopIteration:
@@ -235,7 +234,7 @@ class Feeder(Closing):
         return slot.imagery(len(rows)), self._own_labels(which, within)
 
     def _own_labels(self, which: NDArray[np.int64], within: NDArray[np.int64]) -> Labels:
-        """Return what the stores say of some rows: zeros and unknown where one has no labels."""
+        """Return the stores' labels of some rows; zeros and unknown for a store without labels."""
         hot = np.zeros((len(which), len(self._stores[0].classes)), np.float32)
         known = np.zeros(len(which), bool)
         for number, store in enumerate(self._stores):
@@ -254,8 +253,8 @@ def check_alike(first: Store, other: Store) -> None:
     """Refuse stores whose images cannot share a batch.
 
     Args:
-        first: Its classes are those of the batch.
-        other: Of the same classes, or without labels: its images are then unlabelled.
+        first: Store with the classes of the batch.
+        other: Store with the same classes, or without labels, whose images are then unlabelled.
 
     Raises:
         StoreError: If pixels or classes differ in kind.
@@ -281,10 +280,10 @@ class _Buffer:
     """Memory for one batch.
 
     Args:
-        store: Tells shapes and dtypes.
-        selection: The bands that are read.
-        batch: The most images.
-        pin: Page-locked memory.
+        store: Store with the shapes and dtypes.
+        selection: The bands to read.
+        batch: Maximum number of images.
+        pin: Use page-locked memory.
     """
 
     def __init__(self, store: Store, selection: Selection, batch: int, *, pin: bool) -> None:
@@ -314,7 +313,7 @@ class _Buffer:
         self._valid = mask.zero_()
         self._bits = self._valid.numpy().view(np.uint8).reshape(batch, -1)
         self._ones = np.packbits(np.ones(self._bits.shape[1], np.uint8)).tobytes()
-        self._whole = [False] * batch  # which images of the mask hold nothing but ones
+        self._whole = [False] * batch  # images whose mask is all ones
 
     def fill(
         self, order: Sequence[int], files: StoreFiles, store: int, places: Sequence[Place]
@@ -322,10 +321,10 @@ class _Buffer:
         """Read some images of a store.
 
         Args:
-            order: Which images of the batch they become.
-            files: Where to read them from.
+            order: Indices of the images in the batch.
+            files: Files to read from.
             store: Number of the store.
-            places: Where they are in it.
+            places: Shards and rows in the store.
         """
         for name, offset, views in self._targets:
             files.read((store, name), places, offset, [views[i] for i in order])
@@ -334,7 +333,7 @@ class _Buffer:
             whole = packed.tobytes() == self._ones
             if not whole:
                 self._bits[i] = np.unpackbits(packed, count=self._bits.shape[1])
-            elif not self._whole[i]:  # most images are valid all over, and so was the one before
+            elif not self._whole[i]:  # most images are fully valid, like the previous one here
                 self._bits[i] = 1
             self._whole[i] = whole
 
@@ -352,10 +351,10 @@ _PIECES: Final = 4  # files of a shard, at most
 
 
 class StoreFiles:
-    """The files of some stores, opened when they are needed, shared by threads.
+    """The files of some stores, opened on demand and shared by threads.
 
     Args:
-        stores: Of the same pieces.
+        stores: Stores with the same pieces.
     """
 
     def __init__(self, stores: Sequence[Store]) -> None:
@@ -379,10 +378,10 @@ class StoreFiles:
         """Fill each target from a row of a file.
 
         Args:
-            kind: Which store, and the name of its files.
+            kind: Number of the store, and the name of its files.
             places: Shards and rows.
-            offset: How many bytes into a row the targets begin.
-            targets: One per place; their lengths say how much is read.
+            offset: Bytes from the start of a row to the first byte to read.
+            targets: One buffer per place; its length is the number of bytes to read.
 
         Raises:
             StoreError: If a file has changed since its store was opened.
@@ -425,7 +424,7 @@ class StoreFiles:
             return handle
 
     def close(self) -> None:
-        """Close all."""
+        """Close all files."""
         with self._lock:
             for handles in self._handles.values():
                 while handles:
@@ -444,14 +443,14 @@ def _short(store: Store, shard: int, name: str) -> StoreError:
 if sys.platform == "linux":
 
     def _read_into(handle: int, into: memoryview, position: int) -> int:
-        """Read into memory without a copy; return how many bytes came."""
+        """Read into memory without a copy; return the number of bytes read."""
         return os.preadv(handle, [into], position)
 
 elif sys.platform == "win32":
     _seeking: Final = threading.Lock()
 
     def _read_into(handle: int, into: memoryview, position: int) -> int:
-        """Read into memory; return how many bytes came."""
+        """Read into memory; return the number of bytes read."""
         with _seeking:
             os.lseek(handle, position, os.SEEK_SET)
             data = os.read(handle, len(into))
@@ -461,7 +460,7 @@ elif sys.platform == "win32":
 else:
 
     def _read_into(handle: int, into: memoryview, position: int) -> int:
-        """Read into memory; return how many bytes came."""
+        """Read into memory; return the number of bytes read."""
         data = os.pread(handle, len(into), position)
         into[: len(data)] = data
         return len(data)
@@ -478,8 +477,8 @@ class SecondStore:
 
     Args:
         store: The store.
-        row_of: int64, one for each row of the store that leads: the row of the image that belongs
-            to it, or -1 where there is none.
+        row_of: int64, for each row of the first store the row of the corresponding image, or -1 if
+            there is none.
     """
 
     store: Store
@@ -490,8 +489,8 @@ def open_pair(path: str | Path) -> tuple[Store, SecondStore]:
     """Return the optical store of a folder of several sensors, and its radar store as the second.
 
     Raises:
-        StoreError: If there is not one of each, no image has a counterpart, or their windows
-            differ in size or resolution.
+        StoreError: If one of the two stores is missing, no image has a counterpart, or their
+            windows differ in size or resolution.
     """
     paired = PairedStore(path)
     radar = [name for name, store in paired.stores.items() if store.spec.sensor in RADAR]
@@ -530,13 +529,13 @@ class PairFeeder:
     """Feeds the images of two stores side by side, with the labels of the first.
 
     Attributes:
-        first: Of the store that leads.
-        second: Of the second store.
+        first: Image spec of the first store.
+        second: Image spec of the second store.
 
     Args:
-        first: Reads the store that leads.
-        second: Reads the second store.
-        second_store: Says which images belong together.
+        first: Feeder of the first store.
+        second: Feeder of the second store.
+        second_store: The second store, with the table of corresponding images.
     """
 
     def __init__(self, first: Feeder, second: Feeder, second_store: SecondStore) -> None:
@@ -550,7 +549,7 @@ class PairFeeder:
             batches: Lists of rows that have a counterpart.
 
         Raises:
-            IndexError: If a row has none.
+            IndexError: If a row has no counterpart.
         """
         mine, theirs = tee(batches)
         first = self.first.feed(mine)
@@ -577,13 +576,13 @@ class PairFeeder:
 
 @dataclass(frozen=True)
 class SecondSensor:
-    """What a run knows of its second sensor.
+    """Facts about the second sensor of a run.
 
     Args:
-        name: Of its store and of its trunk.
-        plan: From its imagery to normalised pixels.
-        recipe: What its input layer expects.
-        new_input: Its input layer was drawn at random.
+        name: Name of its store and its trunk.
+        plan: Plan from its imagery to normalised pixels.
+        recipe: Input that its input layer expects.
+        new_input: Its input layer was initialised at random.
     """
 
     name: str
@@ -594,10 +593,10 @@ class SecondSensor:
 
 @final
 class PairedViews(nn.Module):
-    """One random view of each of two images of a place, by two sensors.
+    """One random view of each of two images of a place from two sensors.
 
     Args:
-        first: Makes views of the first sensor.
+        first: Views of the first sensor.
         second: Facts about the second.
         config: Ranges, probabilities, and whether both views show the same crop.
     """
@@ -612,8 +611,8 @@ class PairedViews(nn.Module):
         """Return a view of each, (B, C, S, S) with its own C.
 
         Args:
-            imagery: Of the first sensor, normalised.
-            native: Of the second, as stored, of the same places in the same order.
+            imagery: Normalised imagery of the first sensor.
+            native: Imagery of the second sensor as stored, of the same places in the same order.
         """
         others = self.preprocess(to_grid(native))
         draw, other = self.first.draw(imagery.pixels.shape), self.second.draw(others.pixels.shape)
@@ -625,33 +624,33 @@ class PairedViews(nn.Module):
         )
 
 
-# -------------------------------------------------------------------------- what Lightning iterates
+# ----------------------------------------------------------------------------- loader for Lightning
 
-# Of two sensors a batch holds the images of both, and the labels of the place.
+# With two sensors a batch holds the images of both, and the labels of the place.
 Pixels = NativeImagery | tuple[NativeImagery, NativeImagery]
 Batch = tuple[Pixels, Labels]
 
 
 class Copied(Protocol):
-    """Something that knows when a batch has been copied: a `torch.cuda.Event`."""
+    """Event of a finished copy of a batch, such as a `torch.cuda.Event`."""
 
     def synchronize(self) -> None:
-        """Wait until it has."""
+        """Wait until the copy is finished."""
 
 
 class StoreLoader:
-    """What Lightning iterates: batches from a feeder, which a resumed run continues.
+    """Loader for Lightning: batches from a feeder, with a position that a resumed run continues.
 
-    A batch may be used until the next one is asked for; then its memory is read into again.
+    A batch may be used until the next one is requested; its memory is then reused.
 
     Attributes:
-        sampler: Says which rows; Lightning tells it the epoch.
+        sampler: Sampler of the rows; Lightning sets its epoch.
         waited: Seconds that the consumer has waited for batches.
-        present: Rows of the batch that was given out last.
+        present: Rows of the latest batch.
 
     Args:
-        feeder: Reads.
-        sampler: Chooses.
+        feeder: Reader of the batches.
+        sampler: Sampler of the rows.
     """
 
     def __init__(self, feeder: Feeder | PairFeeder, sampler: EpochSampler) -> None:
@@ -669,15 +668,15 @@ class StoreLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the epoch that is set when the first one is asked for."""
+        """Yield the batches of the epoch that is set when the first one is requested."""
         self.stop()
         self._epoch, self._step = self.sampler.epoch, 0
         if self._resume is not None and self._resume[0] == self._epoch:
             self._step = self._resume[1]
         self._resume = None
         if self._step == 0:
-            # torch's DataLoader draws a seed for its workers here: a run has the same random
-            # numbers, hence the same result, whatever feeds it
+            # torch's DataLoader draws a seed for its workers here; drawing one too gives a run the
+            # same random numbers, and hence the same result, with either loader
             torch.empty((), dtype=torch.int64).random_()
         rows, first = self.sampler.rows(self._epoch, self._step), self._step
         feed: Iterator[Batch] = self.feeder.feed(rows)
@@ -694,7 +693,7 @@ class StoreLoader:
             yield batch
 
     def copied_when(self, event: Copied) -> None:
-        """Do not read into the memory of the present batch before this event."""
+        """Do not reuse the memory of the current batch before this event."""
         self._copied = event
 
     def _wait_for_copy(self) -> None:
@@ -715,9 +714,9 @@ class StoreLoader:
         self.feeder.close()
 
     def state_dict(self) -> dict[str, int]:
-        """Return how far the consumer is: goes into Lightning's checkpoints."""
+        """Return the position of the consumer, for Lightning's checkpoints."""
         return {"epoch": self._epoch, "step": self._step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Resume after the last batch that was consumed, once that epoch begins."""
+        """Resume after the last consumed batch when its epoch starts."""
         self._resume = (state["epoch"], state["step"])

@@ -1,8 +1,7 @@
-"""Which rows of a store make an epoch of training: pure functions, and the sampler they make up.
+"""Order of a store's rows in an epoch of training: pure functions, and the sampler that uses them.
 
-Everything is a function of a seed, an epoch, a rank and a step: nothing here reads a pixel or
-remembers anything, so that a run can stop at any step and resume with exactly the images it would
-have had.
+All results are functions of a seed, an epoch, a rank and a step. No pixels are read and no state is
+kept, so a run can stop at any step and resume with exactly the same images.
 
     rows = epoch_rows(len(train), epoch=3, seed=0, rank=1, world=8, batch=64, start_step=120)
     for batch in train[rows]: ...
@@ -42,7 +41,7 @@ Factors = NDArray[np.float64]
 
 
 def steps_per_epoch(n_rows: int, world: int, batch: int) -> int:
-    """Return how many full steps an epoch has on every rank: the remainder is dropped."""
+    """Return the number of full steps per epoch on every rank; the remainder is dropped."""
     return n_rows // (world * batch)
 
 
@@ -57,21 +56,20 @@ def epoch_rows(
 ) -> Index:
     """Return the rows one rank reads in an epoch, a line per step.
 
-    All ranks cut the same permutation, which is a function of seed and epoch: step t of the whole
-    job is its t-th run of `world * batch` rows, and rank r takes the r-th `batch` of them. So no
-    row comes twice in an epoch, every rank has the same number of steps, and the same images form
-    a step when the job is spread over more or fewer ranks with the same `world * batch`. The
-    `n_rows mod (world * batch)` rows that do not fill a step wait for another epoch, which drops
-    others.
+    All ranks split the same permutation, which is a function of seed and epoch. Step t of the job
+    is its t-th block of `world * batch` rows, of which rank r takes the r-th `batch`. So no row
+    occurs twice in an epoch, every rank has the same number of steps, and a step has the same
+    images with more or fewer ranks if `world * batch` is the same. The `n_rows mod (world * batch)`
+    rows that do not fill a step are dropped, in each epoch different ones.
 
     Args:
-        n_rows: Of how many rows: numbers into whatever list the caller keeps.
+        n_rows: Number of rows; the results index the caller's list.
         epoch: Number of the epoch.
-        seed: Of the order.
-        rank: Of this process.
-        world: How many processes there are.
+        seed: Seed of the order.
+        rank: Rank of this process.
+        world: Number of processes.
         batch: Rows per rank and step.
-        start_step: First step wanted, for a run that resumes within an epoch.
+        start_step: First step to return, for a run that resumes within an epoch.
 
     Returns:
         (steps - start_step, batch).
@@ -101,7 +99,7 @@ def epoch_rows(
 
 
 def rarity_factors(multi_hot: ArrayLike, known: ArrayLike, threshold: float = 0.1) -> Factors:
-    """Return how often each image should come per epoch, on average.
+    """Return the average number of times that each image should occur per epoch.
 
     Repeat-factor sampling (Gupta et al. 2019, arXiv 1908.03195, section 5): a class that is
     present in the share f of the labelled images has the factor max(1, sqrt(threshold / f)), and an
@@ -110,7 +108,7 @@ def rarity_factors(multi_hot: ArrayLike, known: ArrayLike, threshold: float = 0.
     Args:
         multi_hot: (N, K), 1 where a class is present.
         known: (N,), whether the labels are known.
-        threshold: Share of the images from which on a class is common enough.
+        threshold: Share of images above which a class is not repeated.
 
     Returns:
         float64 (N,), at least 1.
@@ -129,15 +127,15 @@ def rarity_factors(multi_hot: ArrayLike, known: ArrayLike, threshold: float = 0.
 
 
 def repeated_rows(factors: ArrayLike, epoch: int, seed: int) -> Index:
-    """Return row numbers, each as often as its factor says, in rising order.
+    """Return row numbers in ascending order, each repeated according to its factor.
 
-    The whole part of a factor is certain; its fraction is the chance of one more, drawn again in
-    every epoch. As factors are at least 1, every row is there.
+    The integer part of a factor is the guaranteed number of repetitions; the fraction is the
+    probability of one more, drawn again every epoch. Factors are at least 1, so every row occurs.
 
     Args:
         factors: (N,), from `rarity_factors`.
         epoch: Number of the epoch.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Rows to take the place of `range(N)`: `rows[epoch_rows(len(rows), ...)]`.
@@ -153,16 +151,16 @@ def repeated_rows(factors: ArrayLike, epoch: int, seed: int) -> Index:
 
 
 def stream_rows(n_rows: int, seed: int, start: int, count: int) -> Index:
-    """Return some rows of an endless stream: one permutation of all rows after another.
+    """Return a part of an endless stream of permutations of all rows.
 
     Args:
-        n_rows: Of how many rows.
-        seed: Of the permutations.
-        start: Place in the stream.
-        count: How many.
+        n_rows: Number of rows.
+        seed: Seed of the permutations.
+        start: Position in the stream.
+        count: Number of rows to return.
 
     Raises:
-        ConfigError: If there is no row.
+        ConfigError: If `n_rows` is 0.
     """
     if n_rows < 1:
         raise ConfigError("there is no row to draw from", found=f"{n_rows} rows")
@@ -175,7 +173,7 @@ def stream_rows(n_rows: int, seed: int, start: int, count: int) -> Index:
 
 
 def replay_count(batch: int, share: float) -> int:
-    """Return how many images of a batch are replayed: the share, rounded.
+    """Return the number of replayed images in a batch: the share, rounded.
 
     Raises:
         ConfigError: If the share is not between 0 and 1, or leaves no new image.
@@ -201,26 +199,26 @@ def replayed_rows(
     batch: int = 1,
     start_step: int = 0,
 ) -> Index:
-    """Return the rows of an epoch when a share of every batch comes from a second list.
+    """Return the rows of an epoch in which a share of every batch is from a second list.
 
-    The new rows are those of `epoch_rows` for the smaller batch. The replayed ones run through
-    permutations of the second list, epoch after epoch and rank beside rank, so that each of its
-    rows has come as often as every other, give or take one.
+    The new rows are those of `epoch_rows` for the smaller batch. The replayed rows run through
+    permutations of the second list across epochs and ranks, so that the counts of its rows differ
+    by at most one.
 
     Args:
         n_rows: Length of the first list.
         n_replay: Length of the second list.
-        share: Of every batch, from the second list; `replay_count` rounds it.
+        share: Share of every batch from the second list, rounded by `replay_count`.
         epoch: Number of the epoch.
-        seed: Of both orders.
-        rank: Of this process.
-        world: How many processes there are.
-        batch: Rows per rank and step, of both lists together.
-        start_step: First step wanted.
+        seed: Seed of both orders.
+        rank: Rank of this process.
+        world: Number of processes.
+        batch: Rows per rank and step from both lists.
+        start_step: First step to return.
 
     Returns:
-        (steps - start_step, batch): first new rows, then replayed ones, counted on from `n_rows`
-        as if the second list stood behind the first.
+        (steps - start_step, batch): new rows, then replayed rows, numbered from `n_rows` on as if
+        the second list were appended to the first.
 
     Raises:
         ConfigError: If a number is out of range.
@@ -238,19 +236,18 @@ def replayed_rows(
 
 
 def season_pairs(locations: Sequence[str], epoch: int, seed: int, *, fixed: bool) -> Index:
-    """Return two different seasons of every place: two views that differ by more than a crop.
+    """Return two different seasons of every place, as views that differ by more than a crop.
 
-    A place that was seen once is paired with itself.
+    A place with one date is paired with itself.
 
     Args:
         locations: The place of each row.
         epoch: Number of the epoch.
-        seed: Of the choice.
-        fixed: Take the same two in every epoch.
+        seed: Seed of the choice.
+        fixed: Choose the same two in every epoch.
 
     Returns:
-        (places, 2) rows, places in the order of their names; which of the two comes first is drawn
-        too.
+        (places, 2) rows, places in the order of their names; the order of the two is random too.
     """
     _, place = np.unique(np.asarray(locations, np.str_), return_inverse=True)
     key = [seed, 0 if fixed else 1 + epoch, 3]
@@ -262,12 +259,12 @@ def season_pairs(locations: Sequence[str], epoch: int, seed: int, *, fixed: bool
 
 
 def independent_seasons(locations: Sequence[str], epoch: int, seed: int) -> Index:
-    """Return two seasons of every place, each drawn on its own: they may be the same.
+    """Return two independently drawn seasons of every place, which may be the same.
 
     Args:
         locations: The place of each row.
         epoch: Number of the epoch.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         (places, 2) rows, places in the order of their names.
@@ -281,14 +278,14 @@ def independent_seasons(locations: Sequence[str], epoch: int, seed: int) -> Inde
     return rows
 
 
-_PERMUTE: Final = 4  # tells this draw from the others of this file
+_PERMUTE: Final = 4  # separates this draw from the others in this file
 
 
 class Seasons(StrEnum):
-    """Which two seasons of a place are seen.
+    """Choice of two seasons of a place.
 
-    Two different ones, drawn again in every epoch; the same two in every epoch; or two draws on
-    their own, which give the same season twice in one case of n.
+    Two different seasons, drawn again in every epoch; the same two in every epoch; or two
+    independent draws, which give the same season twice in one case of n.
     """
 
     DIFFERENT = "seasons"
@@ -298,13 +295,13 @@ class Seasons(StrEnum):
 
 @dataclass(frozen=True)
 class Pool:
-    """What an epoch draws from: scenes, or places of which two seasons are seen.
+    """Items to sample in an epoch: scenes, or places with two seasons each.
 
     Args:
-        rows: Rows that may be read.
-        places: The place of each row, where an item is a place; None where it is a scene.
-        seasons: Which two, where an item is a place.
-        factors: How often each row should come; None for all alike.
+        rows: Rows to sample.
+        places: The place of each row if items are places; None if they are scenes.
+        seasons: Choice of two seasons if items are places.
+        factors: Average repetitions of each row; None for equal ones.
     """
 
     rows: Index
@@ -317,11 +314,11 @@ class Pool:
         return len(self.rows) if self.places is None else len(set(self.places))
 
     def items(self, epoch: int, seed: int) -> Index:
-        """Return the rows of each item, (items, 1) or (items, 2), as this epoch sees them.
+        """Return the rows of each item in an epoch, (items, 1) or (items, 2).
 
-        There are as many as the pool has items, whatever the factors: an item of factor f comes
-        f / (mean factor) times on average, and epochs are equally long. The factor of a place is
-        the largest of its scenes'.
+        Their number is that of the pool's items for any factors, so epochs are equally long: an
+        item of factor f occurs f / (mean factor) times on average. The factor of a place is the
+        largest of its scenes' factors.
         """
         if self.places is None:
             lines, factors = np.arange(len(self.rows))[:, None], self.factors
@@ -349,23 +346,23 @@ class Pool:
 
 
 class EpochSampler:
-    """Full batches of rows, shuffled again every epoch, the same on every machine.
+    """Full batches of rows, reshuffled every epoch, identical on every machine.
 
-    Each process sees its own part of every step; all see equally many steps.
+    Each process reads its part of every step; all have the same number of steps.
 
     Args:
-        pool: What to draw from.
-        batch: Items per step and process; the remainder of an epoch waits for another epoch.
-        seed: Of the order.
-        replay: A second pool, whose rows stand behind those of the first.
-        share: Of every batch, from the second pool.
-        rank: Of this process.
-        world: How many processes there are.
-        together: Steps that belong together: an epoch has a multiple of them.
+        pool: Items to sample.
+        batch: Items per step and process; the remainder of an epoch is dropped.
+        seed: Seed of the order.
+        replay: A second pool, whose rows are numbered after those of the first.
+        share: Share of every batch from the second pool.
+        rank: Rank of this process.
+        world: Number of processes.
+        together: Number of steps that belong together; an epoch has a multiple of it.
 
     Attributes:
         images: Rows per batch: one or two for each item.
-        epoch: The epoch that is read next.
+        epoch: The next epoch to read.
     """
 
     def __init__(
@@ -387,7 +384,7 @@ class EpochSampler:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls this before every epoch."""
+        """Set the epoch, which determines the order; Lightning calls this before every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -399,8 +396,8 @@ class EpochSampler:
     def rows(self, epoch: int, start_step: int = 0) -> Index:
         """Return the rows of an epoch, (steps - start_step, images).
 
-        Of two seasons the first half of a line holds the first views, the second half the second
-        views, in the same order of places; replayed items come last in each half.
+        With two seasons, the first half of a line has the first views and the second half the
+        second views, in the same order of places; replayed items are last in each half.
         """
         place = (epoch, self.seed, self.rank, self.world, self.batch, start_step)
         items = self.pool.items(epoch, self.seed)

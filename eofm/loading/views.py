@@ -1,11 +1,11 @@
 """Two random views of a scene, with parameters drawn per sample.
 
-kornia draws the parameters and is the reference for what they mean. Crop, resize, flip and
-Gaussian blur are separable and linear, so one draw is two small matrices per sample; the
-`fused` engine carries them out as two matrix products and agrees with kornia to 1e-4.
+kornia draws the parameters and defines their meaning. Crop, resize, flip and Gaussian blur are
+separable and linear, so one draw is two small matrices per sample. The `fused` engine applies them
+as two matrix products and agrees with kornia to 1e-4.
 
 Views are made in normalised space, after `eofm.contract.preprocess`. Where the normalisation clips
-to [0, 1], colour changes are clamped to it as well; elsewhere nothing is clamped (clamping a
+to [0, 1], colour changes are clamped to it as well; otherwise nothing is clamped (clamping a
 z-scored image to [0, 1] silently destroys a third of it).
 
 Shapes: B samples, C bands, H by W pixels in, S by S pixels out.
@@ -54,7 +54,7 @@ __all__ = [
 
 
 class RandomBandMean(K.IntensityAugmentationBase2D):
-    """Replace every band by the mean of all: the gray image of a sensor of any band count."""
+    """Replace every band by the mean of all bands: a gray image for any number of bands."""
 
     def apply_transform(
         self,
@@ -70,15 +70,15 @@ class RandomBandMean(K.IntensityAugmentationBase2D):
 class RandomColour(K.IntensityAugmentationBase2D):
     """Brightness x · s, then contrast about the mean of each band; one draw decides on both.
 
-    As in the transforms of zhu-xlab/SSL4EO-S12, but for its uint8 arithmetic, which wraps around:
-    values that leave the bounds of the normalised space are clamped. An additive change, which
-    kornia's RandomBrightness is, would move every band alike, by more than tiles differ.
+    As in the transforms of zhu-xlab/SSL4EO-S12, except for its uint8 arithmetic, which wraps
+    around: values outside the normalised space are clamped. An additive change, as in kornia's
+    RandomBrightness, would shift all bands equally, by more than the difference between tiles.
 
     Args:
         brightness: Largest relative change b: s is drawn from 1 - b to 1 + b.
         contrast: Largest relative change of the distance from the mean.
-        probability: Of a change of both.
-        clip: Bounds of the normalised space, or None where it is unbounded.
+        probability: Probability of changing both.
+        clip: Bounds of the normalised space, or None if it is unbounded.
     """
 
     def __init__(
@@ -102,33 +102,33 @@ class RandomColour(K.IntensityAugmentationBase2D):
         flags: dict[str, object],
         transform: Tensor | None = None,
     ) -> Tensor:
-        """Return the images with another brightness and contrast."""
+        """Return the images with changed brightness and contrast."""
         return recolour_(input.clone(), params["brightness"], params["contrast"], self.clip)
 
 
 def recolour_(
     pixels: Tensor, brightness: Tensor, contrast: Tensor, clip: tuple[float, float] | None
 ) -> Tensor:
-    """Give images another brightness and contrast in place, and return them, (B, C, H, W).
+    """Change brightness and contrast of images in place, and return them, (B, C, H, W).
 
     Args:
         pixels: (B, C, H, W).
         brightness: Factor s on every value, (B,).
         contrast: Factor on the distance from the mean of the band, (B,).
-        clip: Bounds of the normalised space, or None where it is unbounded.
+        clip: Bounds of the normalised space, or None if it is unbounded.
     """
     brightness, contrast = (each.to(pixels).view(-1, 1, 1, 1) for each in (brightness, contrast))
     pixels.mul_(brightness)
     if clip:
         pixels.clamp_(*clip)
     mean = pixels.mean(dim=(2, 3), keepdim=True)
-    pixels.mul_(contrast).add_(mean * (1 - contrast))  # exactly itself at a factor of 1
+    pixels.mul_(contrast).add_(mean * (1 - contrast))  # exactly unchanged for a factor of 1
     return pixels.clamp_(*clip) if clip else pixels
 
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """One draw for a batch, in the terms of the fused engine.
+    """One draw for a batch, as parameters of the fused engine.
 
     Args:
         top, left, height, width: int64 (B,), the crop box in pixels.
@@ -152,13 +152,13 @@ class ViewParameters:
 
 
 class Views(nn.Module):
-    """Draws and makes one random view of each image of a batch.
+    """Draws and computes one random view of each image of a batch.
 
     Args:
         size: Output height and width in pixels.
         config: Ranges and probabilities.
-        clip: Bounds of the normalised space, or None where it is unbounded.
-        colour: Whether brightness, contrast and gray make sense (not for SAR).
+        clip: Bounds of the normalised space, or None if it is unbounded.
+        colour: Whether to change brightness, contrast and gray (not for SAR).
     """
 
     def __init__(
@@ -196,14 +196,14 @@ class Views(nn.Module):
         return self.make(pixels, self.draw(pixels.shape))
 
     def measured(self, valid: Tensor, parameters: list[ParamItem]) -> Tensor:
-        """Return which pixels of the views that `parameters` describe were measured.
+        """Return the mask of valid pixels of the views given by `parameters`.
 
-        A pixel of a view is a mean of several, with weights that add up to 1: it counts where what
-        was not measured has less than a thousandth of them.
+        A pixel of a view is a weighted mean of several, with weights that add up to 1. It is valid
+        if invalid pixels have less than a thousandth of the weight.
 
         Args:
-            valid: Of the images, bool (B, H, W).
-            parameters: Of the views.
+            valid: Valid pixels of the images, bool (B, H, W).
+            parameters: Parameters of the views.
 
         Returns:
             bool (B, 1, S, S).
@@ -217,7 +217,7 @@ class Views(nn.Module):
         return (missing < _LARGEST_MISSING)[:, None]
 
     def make(self, pixels: Tensor, parameters: list[ParamItem]) -> Tensor:
-        """Return the views that `parameters` describe."""
+        """Return the views given by `parameters`."""
         if self.fused:
             view = translate(parameters, pixels.device)
             return apply_fused(pixels, view, self.size, self.kernel_size, self.clip)
@@ -227,7 +227,7 @@ class Views(nn.Module):
 
 
 def views_for(recipe: Recipe, config: AugmentConfig) -> Views:
-    """Return the random views that suit a recipe: SAR images have no colours."""
+    """Return the random views for a recipe; SAR images get no colour changes."""
     return Views(
         recipe.size[0],
         config,
@@ -238,12 +238,14 @@ def views_for(recipe: Recipe, config: AugmentConfig) -> Views:
 
 @dataclass(frozen=True)
 class View:
-    """A view of each image of a batch, and which of its pixels were measured.
+    """A view of each image of a batch, with its valid pixels.
 
     Args:
         pixels: (B, C, S, S), normalised.
-        measured: Makes bool (B, 1, S, S) when it is called: most objectives do not ask.
-        crop: Makes the same crop of other pixels of the same ground, at another size: `crop_of`.
+        measured: Function that returns the valid pixels, bool (B, 1, S, S), computed on demand
+            because most objectives do not need them.
+        crop: Function that cuts the same crop from other pixels of the same area, at another size
+            (`crop_of`).
     """
 
     pixels: Tensor
@@ -252,23 +254,23 @@ class View:
 
 
 def view_of(views: Views, pixels: Tensor, valid: Tensor, draw: list[ParamItem]) -> View:
-    """Return the view of images that a draw describes.
+    """Return the view of images given by a draw.
 
     Args:
-        views: Make it.
+        views: Engine of the views.
         pixels: Normalised images, (B, C, H, W).
-        valid: Which of their pixels were measured, bool (B, H, W).
-        draw: Of `views`, for images of this size.
+        valid: Their valid pixels, bool (B, H, W).
+        draw: Draw of `views` for images of this size.
     """
     made, measured = views.make(pixels, draw), partial(views.measured, valid, draw)
     return View(made, measured, partial(crop_of, draw))
 
 
 def crop_of(draw: list[ParamItem], pixels: Tensor, size: int) -> Tensor:
-    """Return the crop of a draw, flipped as it says, without its blur and colours.
+    """Return the crop and flips of a draw, without its blur and colour changes.
 
     Args:
-        draw: For images of this height and width, of any number of bands.
+        draw: Draw for images of this height and width, with any number of bands.
         pixels: (B, C, H, W).
         size: Side of the result in pixels, S.
 
@@ -287,23 +289,23 @@ def crop_of(draw: list[ParamItem], pixels: Tensor, size: int) -> Tensor:
 
 
 def colours_alone(pixels: Tensor, bands: Sequence[str], alone: Tensor) -> Tensor:
-    """Return images of which some have every band replaced by the colour nearest to it.
+    """Replace every band of some images by the colour nearest in wavelength.
 
-    An input layer of `InputInit.RGB_NEAREST` answers to these as the layer for red, green and blue
-    that it was copied from answers to the three.
+    The response of an `InputInit.RGB_NEAREST` input layer to these equals the response of the
+    original RGB layer to the three colours.
 
     Args:
         pixels: Normalised images, (B, C, H, W).
         bands: Names of the bands, with B04, B03 and B02 among them.
-        alone: Which images, bool (B,).
+        alone: Images to change, bool (B,).
 
     Returns:
-        (B, C, H, W); the same tensor where there are none.
+        (B, C, H, W); the same tensor if no image is changed.
     """
     if not alone.any():
         return pixels
     colours = colour_bands(bands)
-    assert colours is not None  # noqa: S101 (the run sees to it)
+    assert colours is not None  # noqa: S101 (ensured by the run)
     shown = torch.tensor(colours)[nearest_colours(bands)].to(pixels.device)
     alone = alone.to(pixels.device)
     made = pixels.clone()
@@ -315,11 +317,11 @@ RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
 
 def shows_colour(sensor: Sensor) -> bool:
-    """Whether brightness, contrast and gray are changes a scene could show: not in SAR."""
+    """Whether brightness, contrast and gray are realistic changes, which they are not for SAR."""
     return sensor not in RADAR
 
 
-# What moves pixels about, and must be alike where two images are to show the same place.
+# Geometric parameters, which must be equal if two images are to show the same area.
 _CROP: Final = "RandomResizedCrop"
 _GEOMETRY: Final = (_CROP, "RandomHorizontalFlip", "RandomVerticalFlip")
 _LARGEST_MISSING: Final = 1e-3
@@ -327,7 +329,7 @@ _LOG_RATIO: Final = math.log(4 / 3)  # kornia's default for a random resized cro
 
 
 def with_geometry_of(one: list[ParamItem], other: list[ParamItem]) -> list[ParamItem]:
-    """Return a draw with the crops and flips of `one`, and all else of `other`.
+    """Return a draw with the crops and flips of `one`, and everything else from `other`.
 
     Args:
         one: A draw for B images of some size.
@@ -341,8 +343,8 @@ def with_crop_within(
 ) -> list[ParamItem]:
     """Return the draw `inner`, its crop drawn again within that of `outer`: nested views.
 
-    As the crops themselves are drawn: share of the area uniform, ratio of the sides log-uniform
-    from 3/4 to 4/3, cut at the outer crop's borders. Its own flips and colours stay.
+    The distribution is that of the crops: share of the area uniform, aspect ratio log-uniform from
+    3/4 to 4/3, cut at the outer crop's borders. Flips and colours of `inner` are kept.
 
     Args:
         outer: A draw for B images of some size.

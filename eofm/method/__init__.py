@@ -2,19 +2,19 @@
 
 In the order of the paper. A student sees part of one view, a teacher (its moving average) all of
 the other. Their cosines s, one row per student image and one column per teacher image, enter two
-terms. The hard term pulls each image to itself among all others. The soft term makes s follow
-the similarity S of the images' land-cover labels. The loss is hard + λ · soft.
+terms. The hard term matches the two views of each image against all other images. The soft term
+makes s follow the similarity S of the images' land-cover labels. The loss is hard + λ · soft.
 
-To read in this order: `config` (all that can be chosen), `terms.seam` (what a part of an objective
-asks for and returns), `terms.softcon` (the contrast), `losses` and `similarity` (the formulas),
-`masking` and `branches` (the networks), `distributed` (the columns of all processes, and the
-queue), `terms.multilabel` (the control without contrast), `objectives` (the weighted sum of a run's
-terms, and how to bring one of your own).
+Recommended reading order: `config` (all options), `terms.seam` (the interface of a term),
+`terms.softcon` (the contrastive term), `losses` and `similarity` (the formulas), `masking` and
+`branches` (the networks), `distributed` (the columns of all processes, and the queue),
+`terms.multilabel` (the control without contrast), `objectives` (the weighted sum of a run's terms,
+and how to add your own).
 
 Shapes: B student images (rows), N teacher images (columns: those of all processes, and the queue),
 d embedding width, K classes, P patch tokens.
 
-Every name is loaded when it is first used: the settings are read without torch.
+Every name is loaded on first use, so that the settings can be read without torch.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its home on first use (PEP 562)."""
+    """Load a public name from its module on first use (PEP 562)."""
     if name not in _MODULE:
         raise AttributeError(f"module 'eofm.method' has no attribute {name!r}")
     value: object = vars(importlib.import_module(f"eofm.method.{_MODULE[name]}"))[name]

@@ -1,11 +1,11 @@
-"""The two branches: heads behind the student's trunk, and a teacher that follows it.
+"""The two branches: a student with heads on its trunk, and its moving average, the teacher.
 
 Projector and predictor are those of MoCo-v3 (arXiv 2104.02057) and of MoCo-v2 (2003.04297).
 
-A large batch fits the memory of a small one: the loss needs the embeddings of the whole batch at
-once, but not the activations behind them. The trunk can run on one chunk of images at a time, whose
-activations are discarded and computed again when its gradient is due (GradCache, arXiv 2101.06983,
-in one backward pass): exact, for one more forward pass through the trunk.
+A large batch can fit into the memory of a small one. The loss needs the embeddings of the whole
+batch at once, but not the activations that produced them. The trunk can run on one chunk of images
+at a time; its activations are discarded and recomputed for the gradient (GradCache, arXiv
+2101.06983, in one backward pass). The result is exact, at the cost of one more forward pass.
 
 Shapes: B images, C bands, H by W pixels, K kept patches, D trunk width, d embedding width.
 """
@@ -52,7 +52,7 @@ def head_of(config: SoftConConfig, *, drops_tokens: bool) -> HeadForm:
 
     Args:
         config: The objective.
-        drops_tokens: Whether the trunk computes on kept patches alone, as a transformer does.
+        drops_tokens: Whether the trunk processes only the kept patches, as a transformer does.
     """
     if config.head is not HeadForm.AUTO:
         return config.head
@@ -73,12 +73,12 @@ def projection_head(
         dim: Width of the trunk's vector, D.
         hidden: Width between the layers, h.
         out: Width of the embedding, d.
-        norm: Between the layers and after the last; MoCo-v2 has none whatever is said here.
-        generator: Source of the weights, on the CPU.
+        norm: Norm between the layers and after the last; ignored for MoCo-v2, which has none.
+        generator: Random generator of the weights, on the CPU.
         form: Form of the heads.
     """
     match form:
-        case HeadForm.MOCO3 | HeadForm.AUTO:  # without a trunk that decides, a transformer's
+        case HeadForm.MOCO3 | HeadForm.AUTO:  # a transformer's, as no trunk is known here
             return _head((dim, hidden, hidden, out), norm, generator)
         case HeadForm.MOCO3_RESNET:
             return _head((dim, hidden, out), norm, generator)
@@ -90,13 +90,13 @@ def projection_head(
 def projector_of(
     config: SoftConConfig, width: int, generator: torch.Generator, *, drops_tokens: bool
 ) -> nn.Sequential:
-    """Return the projector that the settings of a method ask for.
+    """Return the projector given by the settings of a method.
 
     Args:
         config: The objective.
-        width: Of the trunk's vector, D.
-        generator: Source of the weights, on the CPU.
-        drops_tokens: Whether the trunk computes on kept patches alone, as a transformer does.
+        width: Width of the trunk's vector, D.
+        generator: Random generator of the weights, on the CPU.
+        drops_tokens: Whether the trunk processes only the kept patches, as a transformer does.
     """
     form = head_of(config, drops_tokens=drops_tokens)
     return projection_head(width, config.hidden, config.dim, config.head_norm, generator, form)
@@ -114,8 +114,8 @@ def prediction_head(
     Args:
         out: Width of the embedding, d.
         hidden: Width between the layers, h.
-        norm: Between the layers, and after the last if the form has one there.
-        generator: Source of the weights, on the CPU.
+        norm: Norm between the layers, and after the last if the form has one there.
+        generator: Random generator of the weights, on the CPU.
         form: Form of the heads.
     """
     if form is HeadForm.MOCO2:
@@ -126,7 +126,7 @@ def prediction_head(
 def _head(
     widths: tuple[int, ...], norm: HeadNorm, generator: torch.Generator, *, last_norm: bool = True
 ) -> nn.Sequential:
-    """No biases; norm and ReLU between layers, and a last norm without scale and shift."""
+    """Return layers without biases; norm and ReLU between them, a last norm without affine."""
     layers: list[nn.Module] = []
     for i in range(len(widths) - 1):
         last = i == len(widths) - 2
@@ -141,7 +141,7 @@ def _head(
 def linear_layer(
     inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = False
 ) -> nn.Linear:
-    """Torch's default, U(±1/sqrt(inputs)), drawn from `generator` and not from the global state."""
+    """Return a linear layer with torch's default init, U(±1/sqrt(inputs)), from `generator`."""
     layer = nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
@@ -164,17 +164,17 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Branch(nn.Module):
-    """A trunk and the heads that are averaged with it: what the student and the teacher are.
+    """A trunk and the heads that are averaged with it; student and teacher are branches.
 
     Args:
         trunk: The encoder.
-        config: Mask.
-        heads: Layers on the trunk's vector, by name: `Term.heads`.
-        fill: Value of hidden pixels in normalised units, where the mask fills pixels.
+        config: Settings of the mask.
+        heads: Layers on the trunk's vector, by name (`Term.heads`).
+        fill: Value of hidden pixels in normalised units, if the mask fills pixels.
 
     Attributes:
-        chunk: Number of images that run through the trunk at a time; 0 for all (`in_chunks`).
-        sharded: The branch is cut into shards, whose hooks take no views of other tensors.
+        chunk: Number of images per pass through the trunk; 0 for all (`in_chunks`).
+        sharded: The branch is sharded, and its hooks accept no views of other tensors.
     """
 
     def __init__(
@@ -199,13 +199,13 @@ class Branch(nn.Module):
         keep: Int64[Tensor, "b k"] | None = None,
         tokens: Tokens | None = None,
     ) -> Float[Tensor, "b ..."]:
-        """Return what the branch makes of a view, seeing the patches `keep` (B, K) only, or all.
+        """Return the output of the branch for a view, on the patches `keep` (B, K) or on all.
 
         Args:
             pixels: (B, C, H, W), normalised.
             keep: int64 (B, K), the patches to see; all of them if None.
-            tokens: The trunk's vector, (B, 1, D), or its patches as well, (B, 1 + K, D); without
-                it, what the first head makes of the vector, (B, d).
+            tokens: Return the trunk's vector, (B, 1, D), or also its patches, (B, 1 + K, D); if
+                None, the output of the first head for the vector, (B, d).
         """
         see = see_tokens if tokens is Tokens.PATCHES else see_patches
         encode = partial(see, self.trunk, mask=self.mask, fill=self.fill)
@@ -218,7 +218,7 @@ class Branch(nn.Module):
         return vector.clone() if self.sharded else vector
 
     def project(self, vectors: Float[Tensor, "b ... d"], head: str) -> Float[Tensor, "b ... e"]:
-        """Return what one of the heads makes of the trunk's vectors, or of patches."""
+        """Return the output of a head for the trunk's vectors or patches."""
         projection: Tensor = self.get_submodule(head)(vectors)
         return projection
 
@@ -232,7 +232,7 @@ def in_chunks(
     """Return the trunk's output for a batch, (B, ...), computed `size` images at a time.
 
     Args:
-        encode: The trunk, which treats every image on its own (`check_chunks`).
+        encode: The trunk, which processes images independently (`check_chunks`).
         pixels: (B, C, H, W).
         keep: Visible patches, (B, K), or None for all.
         size: Number of images at a time; 0 for all at once.
@@ -254,11 +254,11 @@ def _run(
 
 
 def check_chunks(trunk: nn.Module, size: int) -> None:
-    """Refuse chunks where they would change the result.
+    """Refuse chunks if they would change the result.
 
     Raises:
-        ConfigError: If the trunk has batch norms: they would see one chunk instead of the batch,
-            and count it twice.
+        ConfigError: If the trunk has batch norms, which would use one chunk instead of the batch
+            and update their statistics twice.
     """
     if size and any(isinstance(module, _BatchNorm) for module in trunk.modules()):
         raise ConfigError(
@@ -271,7 +271,7 @@ def check_chunks(trunk: nn.Module, size: int) -> None:
 
 
 def make_teacher(student: M) -> M:
-    """Return a copy of the student, equal bit for bit, that no gradient reaches."""
+    """Return a bit-identical copy of the student without gradients."""
     return copy.deepcopy(student).requires_grad_(False)
 
 
@@ -279,7 +279,7 @@ def momentum_at(step: int, total: int, base: float) -> float:
     """Return the teacher's momentum: m(t) = 1 - (1 + cos(π t / T)) / 2 · (1 - m0), up to 1.
 
     Args:
-        step: Optimiser steps done, t; beyond `total` it stays at 1.
+        step: Optimiser steps done, t; beyond `total` the momentum stays at 1.
         total: Optimiser steps of the run, T.
         base: Momentum at the start, m0.
     """
@@ -289,13 +289,14 @@ def momentum_at(step: int, total: int, base: float) -> float:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """θ' ← m θ' + (1 - m) θ, in place, once per optimiser step.
+    """Update the teacher in place: θ' ← m θ' + (1 - m) θ, once per optimiser step.
 
-    Parameters only: batch-norm statistics are the teacher's own, from the whole images it sees.
+    Only parameters are averaged: the teacher computes its own batch-norm statistics, from whole
+    images.
 
     Args:
-        teacher: Its parameters are moved.
-        student: Has the same parameters.
+        teacher: Network to update.
+        student: Network with the same parameters.
         momentum: m.
     """
     torch._foreach_lerp_(  # one kernel for all tensors

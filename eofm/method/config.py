@@ -1,7 +1,7 @@
-"""Every choice of the method, in one place, with one set of defaults. Standard library only.
+"""All options of the method in one class, with their defaults. Standard library only.
 
-Python, the command line (`--method.tau 0.1`) and YAML files read this one class. What the SoftCon
-paper (arXiv 2405.20462) leaves open is a field; the defaults are those of the same authors'
+Python, the command line (`--method.tau 0.1`) and YAML files read this class. Details that the
+SoftCon paper (arXiv 2405.20462) leaves open are fields; the defaults are those of the same authors'
 MoCo-v3 (arXiv 2211.07044, zhu-xlab/SSL4EO-S12). The small heads of the demo are settings of the
 demo (`eofm/train/config.py`).
 """
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class Objective(StrEnum):
-    """What is minimised: SoftCon, or a control that leaves a part of it out.
+    """Training objective: SoftCon, or a control that omits a part of it.
 
     SOFTCON: the hard and the soft term.
     MOCO: the hard term alone, as in MoCo-v3.
@@ -56,7 +56,7 @@ class Objective(StrEnum):
 
 
 class Exclude(StrEnum):
-    """Which images the hard term does not push apart.
+    """Images that the hard term does not use as negatives.
 
     None; those of one place (other seasons, overlapping windows); or those with the same classes,
     which are false negatives by their labels.
@@ -68,7 +68,7 @@ class Exclude(StrEnum):
 
 
 class SoftForm(StrEnum):
-    """How the embedding similarity s is made to follow the label similarity S.
+    """Loss that makes the embedding similarity s follow the label similarity S.
 
     Binary cross entropy of each pair, with a bias; cross entropy of each row against S as a
     distribution; mean squared error of s, or of (s + 1) / 2, which has the range of S.
@@ -83,8 +83,8 @@ class SoftForm(StrEnum):
 class SoftUnit(StrEnum):
     """The unit of λ: the soft term itself, or equal gradients of both terms at the start.
 
-    The forms differ fivefold in the size of their gradients, so that one λ is not the same weight
-    for two of them; in units of equal gradients it is.
+    The gradients of the forms differ by up to a factor of five, so the same λ is a different weight
+    for two of them. In units of equal gradients λ is comparable.
     """
 
     PLAIN = "plain"
@@ -92,7 +92,7 @@ class SoftUnit(StrEnum):
 
 
 class SoftBias(StrEnum):
-    """The bias of the bce form: learned, fixed where it starts (logit of the mean S), or 0."""
+    """Bias of the bce form: learned, fixed at its start (logit of the mean S), or 0."""
 
     LEARNED = "learned"
     FIXED = "fixed"
@@ -107,9 +107,9 @@ class SoftScale(StrEnum):
 
 
 class Diagonal(StrEnum):
-    """Label similarity of an image with itself where its views are of two seasons.
+    """Label similarity of an image with itself if its views are of two seasons.
 
-    That of the labels of both seasons, or 1: the same place.
+    The similarity of the labels of both seasons, or 1, as it is the same place.
     """
 
     LABELS = "labels"
@@ -131,10 +131,10 @@ class LabelSimilarity(StrEnum):
 
 
 class MaskForm(StrEnum):
-    """How patches are hidden from the student.
+    """Method of hiding patches from the student.
 
-    Their tokens are dropped (notes on the paper's code say so; only dropping saves memory), or
-    their pixels are filled.
+    Their tokens are dropped (as in notes on the paper's code; only dropping saves memory), or their
+    pixels are filled.
     """
 
     TOKENS = "tokens"
@@ -142,7 +142,7 @@ class MaskForm(StrEnum):
 
 
 class MaskFill(StrEnum):
-    """What hidden pixels become: the mean of each band, or 0 in normalised units."""
+    """Value of hidden pixels: the mean of each band, or 0 in normalised units."""
 
     MEAN = "mean"
     ZERO = "zero"
@@ -176,9 +176,9 @@ class TermChoice:
     """A term of a run.
 
     Args:
-        name: Of the term, or `file.py:Class`.
-        weight: On its loss.
-        settings: What differs from the defaults of the term's settings, by field.
+        name: Name of the term, or `file.py:Class`.
+        weight: Weight of its loss.
+        settings: Non-default settings of the term, by field.
     """
 
     name: str
@@ -187,11 +187,11 @@ class TermChoice:
 
     @property
     def label(self) -> str:
-        """What numbers and tensors of the term are called by: its name, or that of its class."""
+        """Prefix of the term's logged values and tensors: its name, or its class name."""
         return self.name.rpartition(":")[2]
 
 
-# Objective -> the term that it is, where it has another name.
+# Objective -> name of its term, if different.
 _PRESETS: Final[Mapping[str, str]] = {
     objective: Objective.SOFTCON.value
     for objective in (Objective.MOCO, Objective.SOFT, Objective.SHUFFLED)
@@ -200,10 +200,10 @@ _VARIANTS: Final = (Objective.SOFTCON, *_PRESETS)
 
 
 def _choice(name: str, value: object) -> TermChoice:
-    """Return what `method.terms` says of a term.
+    """Return the choice of a term from an entry of `method.terms`.
 
     Raises:
-        ConfigError: If there is no such term, or its weight is no number of 0 or more.
+        ConfigError: If the term is unknown, or its weight is not a number of 0 or more.
     """
     where = f"method.terms.{name}"
     if name not in term_names() and not names_own(name):
@@ -323,7 +323,7 @@ class SoftConConfig:
             object.__setattr__(self, name, _member(kind, name, getattr(self, name)))
         for name, holds, expected in self._rules():
             require(holds, f"method.{name}", getattr(self, name), expected)
-        _ = self.chosen  # refuses what is no term, and what has no weight
+        _ = self.chosen  # refuses unknown terms and missing weights
 
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         bce = self.soft_form is SoftForm.BCE
@@ -357,13 +357,13 @@ class SoftConConfig:
 
     @property
     def chosen(self) -> tuple[TermChoice, ...]:
-        """The terms of a run with weights and settings, in the order in which they are computed.
+        """The terms of a run with weights and settings, in order of computation.
 
-        The objective stands for one term with weight 1. A term of weight 0 is left out: a run with
-        it is the run without it, bit for bit.
+        The objective counts as one term with weight 1. A term with weight 0 is excluded: the run is
+        bit-identical to a run without it.
 
         Raises:
-            ConfigError: If there is no such term, a weight is no number of 0 or more, or none is
+            ConfigError: If a term is unknown, a weight is not a number of 0 or more, or no term is
                 left.
         """
         if self.terms is None:
@@ -391,12 +391,12 @@ class SoftConConfig:
 
     @property
     def contrasts(self) -> bool:
-        """Whether `softcon` is among the terms, so that its settings mean something."""
+        """Whether `softcon` is among the terms, so that its settings take effect."""
         return any(choice.name == Objective.SOFTCON for choice in self.chosen)
 
     @property
     def weights(self) -> tuple[float, float]:
-        """The weights of the hard and of the soft term: (1, λ) but for the controls."""
+        """Weights of the hard and the soft term: (1, λ), except for the controls."""
         if self.objective is Objective.MOCO:
             return 1.0, 0.0
         return float(self.objective is not Objective.SOFT), self.soft_weight
@@ -410,7 +410,7 @@ _CHOICES: dict[str, type[StrEnum]] = {
 
 
 def _member(kind: type[StrEnum], name: str, value: object) -> str:
-    """Return the member of an enumeration: settings files and Python may name it by its value."""
+    """Return the member of an enumeration that a settings file or Python gives by its value."""
     known = {member.value: member for member in kind}
     if isinstance(value, str) and value in known:
         return known[value]

@@ -1,9 +1,8 @@
 """The columns of the similarity matrix: the teacher's keys of all ranks, and of earlier steps.
 
-With one process nothing is communicated. Every rank holds B rows of the batch, and all see the
-N = R B columns. The gradient of a loss that is a mean over rows is right when every rank takes R
-times its own part of the global mean, because `DistributedDataParallel` divides the sum of
-gradients by R.
+With one process nothing is communicated. Every rank holds B rows of the batch and all N = R B
+columns. For a loss that is a mean over rows, every rank must use R times its part of the global
+mean, because `DistributedDataParallel` divides the sum of gradients by R.
 
 Shapes: B rows, N columns, R ranks, Q keys of the queue, d embedding width, K classes.
 """
@@ -29,7 +28,7 @@ class Targets:
     Args:
         vectors: Label vectors (n, K): `eofm.method.similarity.label_vectors`.
         known: bool (n,), whether the image can be compared by its labels.
-        places: int64 (n,), or None where they are not needed.
+        places: int64 (n,), or None if they are not needed.
     """
 
     vectors: Real[Tensor, "n k"]
@@ -37,7 +36,7 @@ class Targets:
     places: Int64[Tensor, " n"] | None
 
     def of_all_ranks(self) -> Targets:
-        """Return the targets of the images of all processes, in the order of the ranks."""
+        """Return the targets of the images of all processes, in rank order."""
         places = None if self.places is None else gathered(self.places)
         return Targets(gathered(self.vectors), gathered(self.known), places)
 
@@ -49,7 +48,7 @@ class Columns:
     Args:
         keys: (N, d).
         targets: Targets of the same images.
-        missing: bool (N,), slots of the queue that hold no key yet; None without a queue.
+        missing: bool (N,), queue slots without a key yet; None without a queue.
     """
 
     keys: Float[Tensor, "n d"]
@@ -58,10 +57,10 @@ class Columns:
 
 
 class KeyQueue(nn.Module):
-    """Keys of earlier steps as further columns (MoCo, arXiv 1911.05722), newest over oldest.
+    """Keys of earlier steps as further columns (MoCo, arXiv 1911.05722), first in, first out.
 
     Its tensors are buffers, so that a checkpoint holds them and a resumed run continues exactly.
-    All ranks hold the same keys, those of all ranks. Nothing here waits for the device.
+    All ranks hold the same keys, gathered from all ranks. No operation synchronises the device.
 
     Args:
         size: Number of keys, Q; a multiple of the number added in a step.
@@ -91,8 +90,8 @@ class KeyQueue(nn.Module):
         """Return the columns of this step, followed by those of earlier steps.
 
         Raises:
-            ConfigError: If the queue does not hold a whole number of such steps, or was made for
-                other labels.
+            ConfigError: If the queue size is not a multiple of the batch, or the labels have a
+                different width.
         """
         new = fresh.targets
         self._check(*new.vectors.shape)
@@ -128,7 +127,7 @@ class KeyQueue(nn.Module):
 
 
 def ranks() -> int:
-    """Return how many processes train together, R."""
+    """Return the number of processes that train together, R."""
     return distributed.get_world_size() if _together() else 1
 
 
@@ -139,16 +138,16 @@ def own_columns(rows: Shaped[Tensor, "b ..."]) -> Int64[Tensor, " b"]:
 
 
 def gathered(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "rb ..."]:
-    """Return the rows of all ranks in the order of the ranks, (R B, ...), without a gradient.
+    """Return the rows of all ranks in rank order, (R B, ...), without a gradient.
 
-    Teacher keys and labels carry none, so that a plain gather is exact. All ranks must bring
-    equally many rows.
+    Teacher keys and labels have no gradient, so a plain gather is exact. All ranks must have the
+    same number of rows.
     """
     if ranks() == 1:
         return rows
     flags = rows.dtype is torch.bool
     mine = (rows.to(torch.uint8) if flags else rows.detach()).contiguous()
-    # torch 2.14 has another name for the form that fills one tensor, which earlier ones lack
+    # torch 2.14 renamed the gather into one tensor; earlier versions lack the new name
     parts = [torch.empty_like(mine) for _ in range(ranks())]
     if mine.numel():
         distributed.all_gather(parts, mine)
@@ -159,12 +158,12 @@ def gathered(rows: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "rb ..."]:
 def mean_over_ranks(total: Float[Tensor, ""], count: Int64[Tensor, ""]) -> Float[Tensor, ""]:
     """Return R · total / (counts of all ranks), whose mean over the ranks is the global mean.
 
-    Unlabelled images are spread unevenly over the ranks: a mean of their means would be another
-    number. Where nothing counts it is 0, connected to `total`.
+    Unlabelled images are spread unevenly over the ranks, so a mean of the ranks' means would be
+    wrong. If the global count is 0, the result is 0, connected to `total`.
 
     Args:
-        total: Sum over the terms of this rank.
-        count: How many they are, a number of integer type.
+        total: Sum over the summands of this rank.
+        count: Number of summands, an integer.
     """
     if ranks() > 1:
         count = count.clone()

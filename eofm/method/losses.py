@@ -1,4 +1,4 @@
-"""The hard term, the soft term, and the least value the soft term can take.
+"""The hard term, the soft term, and the minimum of the soft term.
 
 Shapes: B student images (rows), N teacher images (columns).
 """
@@ -29,7 +29,7 @@ def hard_loss(
     tau: float,
     excluded: Bool[Tensor, "b n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """InfoNCE: each row's own column against all others, times 2τ as in MoCo-v3.
+    """Return InfoNCE: each row's own column against all others, times 2τ as in MoCo-v3.
 
     H = mean_i 2τ · [logsumexp_j(s_ij / τ) - s_i,own / τ]
 
@@ -37,8 +37,8 @@ def hard_loss(
         cosines: s, (B, N).
         own: int64 (B,), the column of each row's own image.
         tau: Temperature τ.
-        excluded: bool (B, N), columns that are left out of the sum over j; a row's own column
-            stays whatever is said here. None leaves out nothing.
+        excluded: bool (B, N), columns to exclude from the sum over j; a row's own column is always
+            included. None excludes nothing.
     """
     return 2 * tau * functional.cross_entropy(_hard_logits(cosines, own, tau, excluded), own)
 
@@ -69,22 +69,22 @@ def _hard_logits(
 def labelled_pairs(
     known_rows: Bool[Tensor, " b"], known_columns: Bool[Tensor, " n"]
 ) -> Bool[Tensor, "b n"]:
-    """Return which pairs have two labelled images, bool (B, N), from bool (B,) and (N,)."""
+    """Return the mask of pairs of labelled images, bool (B, N), from bool (B,) and (N,)."""
     return known_rows[:, None] & known_columns[None, :]
 
 
 def nearest_columns(
     cosines: Float[Tensor, "b n"], pairs: Bool[Tensor, "b n"], neighbours: int
 ) -> Bool[Tensor, "b n"]:
-    """Return which of the pairs are among the most similar of their row (LOOK, arXiv 2110.06014).
+    """Return the mask of the most similar pairs of each row (LOOK, arXiv 2110.06014).
 
     Args:
         cosines: s, (B, N).
-        pairs: bool (B, N), those to choose from.
-        neighbours: How many to keep in each row.
+        pairs: bool (B, N), the pairs to choose from.
+        neighbours: Number of pairs to keep in each row.
 
     Returns:
-        bool (B, N), at most `neighbours` in a row.
+        bool (B, N), at most `neighbours` per row.
     """
     near = torch.where(pairs, cosines.detach(), -torch.inf)
     best = near.topk(min(neighbours, near.shape[1]), dim=1).indices
@@ -100,24 +100,24 @@ def soft_loss(
     tau: Float[Tensor, ""] | float,
     bias: Float[Tensor, ""] | float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Distance of embedding similarity s from label similarity S, over some pairs.
+    """Return the distance of embedding similarity s from label similarity S over some pairs.
 
     bce: mean over pairs of softplus(l) - S·l, with l = s/τ + bias
     ce:  mean over rows of -Σ_j T_ij · log softmax_j(s_ij / τ), with T_i = S_i / Σ_j S_ij
     mse: mean over pairs of (s - S)², or ((s + 1) / 2 - S)²
 
-    Under ce other columns leave the softmax, and so does a row that shares no class with any
-    column: it has no target. Where nothing counts the loss is 0, still connected to s, so that
-    every parameter gets a gradient. Means are over the pairs or rows of all ranks
+    With ce, other columns are excluded from the softmax, and so is a row that shares no class with
+    any column, as it has no target. If there are no pairs the loss is 0, still connected to s, so
+    that every parameter gets a gradient. Means are over the pairs or rows of all ranks
     (`eofm.method.distributed.mean_over_ranks`).
 
     Args:
         cosines: s, (B, N).
-        similarity: S, (B, N); values are ignored where a pair does not count.
-        pairs: bool (B, N), which pairs count: `labelled_pairs`.
-        form: Which distance.
+        similarity: S, (B, N); values of other pairs are ignored.
+        pairs: bool (B, N), the pairs to compare (`labelled_pairs`).
+        form: Kind of distance.
         tau: Temperature of the soft term; not used by mse.
-        bias: Added to the logits of bce; the other forms do not see it.
+        bias: Bias of the logits of bce; the other forms ignore it.
     """
     similarity = torch.where(pairs, similarity, 0)
     match form:
@@ -146,7 +146,7 @@ def _row_cross_entropy(
 def _row_targets(
     similarity: Float[Tensor, "b n"],
 ) -> tuple[Float[Tensor, "b n"], Bool[Tensor, " b"]]:
-    """Return T (B, N) and which rows have one, bool (B,)."""
+    """Return targets T (B, N), and the mask of rows with a target, bool (B,)."""
     mass = similarity.sum(1)
     return similarity / torch.where(mass > 0, mass, 1)[:, None], mass > 0
 
@@ -154,7 +154,7 @@ def _row_targets(
 def soft_floor(
     similarity: Float[Tensor, "b n"], pairs: Bool[Tensor, "b n"], form: SoftForm
 ) -> Float[Tensor, ""]:
-    """Return the least value `soft_loss` can take for these labels: the entropy of its target.
+    """Return the minimum of `soft_loss` for these labels: the entropy of its target.
 
     Args:
         similarity: S, (B, N).

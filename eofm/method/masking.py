@@ -1,8 +1,8 @@
-"""What the student sees of an image: the teacher sees all of it.
+"""Masking of the student's input; the teacher gets whole images.
 
 A vision transformer drops the tokens of hidden patches, which saves time and memory. A network
-without tokens, or a transformer in dense form, gets the whole image with hidden blocks filled: it
-saves nothing, but it hides as much.
+without tokens, or a transformer in dense form, gets the whole image with hidden blocks filled,
+which hides the same share but saves nothing.
 
 Shapes: B images, C bands, H by W pixels, P patches or blocks of which K are kept.
 """
@@ -34,7 +34,7 @@ __all__ = [
 
 @runtime_checkable
 class MaskedTrunk(Protocol):
-    """What the method asks of an encoder, besides being an `nn.Module`."""
+    """Interface of an encoder for the method, in addition to `nn.Module`."""
 
     @property
     def dim(self) -> int:
@@ -46,27 +46,27 @@ class MaskedTrunk(Protocol):
 
     @property
     def block(self) -> int:
-        """Side of a patch in pixels: what is filled where pixels are hidden."""
+        """Side of a patch in pixels; blocks of this size are filled to hide pixels."""
 
     @property
     def drops_tokens(self) -> bool:
-        """Whether it computes on the kept patches alone, as a vision transformer does."""
+        """Whether it processes only the kept patches, as a vision transformer does."""
 
     def __call__(
         self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b d"]:
-        """Return (B, D) for pixels (B, C, H, W), seeing the patches `keep` (B, K) only."""
+        """Return (B, D) for pixels (B, C, H, W), from the patches `keep` (B, K) only."""
 
 
 def number_kept(tokens: int, ratio: float) -> int:
-    """Return how many patches stay visible: K = max(2, floor(P (1 - ratio))), P at a ratio of 0.
+    """Return the number of visible patches: K = max(2, floor(P (1 - ratio))); P at ratio 0.
 
     Args:
         tokens: Number of patches, P.
         ratio: Share of hidden patches, 0 to below 1.
 
     Raises:
-        ConfigError: If the ratio is out of range, or fewer than two patches are there to keep.
+        ConfigError: If the ratio is out of range, or there are fewer than two patches.
     """
     if not 0 <= ratio < 1 or (ratio > 0 and tokens < 2):
         raise ConfigError(
@@ -75,13 +75,13 @@ def number_kept(tokens: int, ratio: float) -> int:
             expected="0 <= ratio < 1, 2 patches or more",
             remedy="a larger --model.size, or --method.mask_ratio 0",
         )
-    # 100 (1 - 0.9) is 9.999...98 in binary, and ten patches are meant
+    # 100 (1 - 0.9) is 9.999...98 in binary and must give ten patches
     return tokens if ratio == 0 else max(2, math.floor(tokens * (1 - ratio) + 1e-9))
 
 
 @runtime_checkable
 class TokenTrunk(MaskedTrunk, Protocol):
-    """What a term that reads patches asks of an encoder besides."""
+    """Further interface of an encoder for terms that read patches."""
 
     @property
     def prefix(self) -> int:
@@ -89,32 +89,32 @@ class TokenTrunk(MaskedTrunk, Protocol):
 
     @property
     def pooling(self) -> Pooling:
-        """What its vector is: CLS, or the mean of the patches."""
+        """Pooling of its vector: CLS, or the mean of the patches."""
 
     def forward_features(
         self, pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, "b k"] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """Return tokens (B, prefix + K, D), seeing the patches `keep` (B, K) only."""
+        """Return tokens (B, prefix + K, D) from the patches `keep` (B, K) only."""
 
 
 def keep_tokens(
     batch: int, tokens: int, ratio: float, generator: torch.Generator
 ) -> Int64[Tensor, "b k"] | None:
-    """Draw which patches the student sees, uniformly and for each image on its own.
+    """Draw the patches that the student sees, uniformly and independently for each image.
 
-    The same number K for the whole batch (as in MAE, arXiv 2111.06377).
+    The number K is the same for the whole batch (as in MAE, arXiv 2111.06377).
 
     Args:
         batch: Number of images, B.
         tokens: Number of patches, P.
         ratio: Share of hidden patches, 0 to below 1.
-        generator: Source of randomness; the result is on its device.
+        generator: Random generator; the result is on its device.
 
     Returns:
         int64 (B, K), K = max(2, floor(P (1 - ratio))), or None if nothing is hidden.
 
     Raises:
-        ConfigError: If the ratio is out of range, or fewer than two patches are there to keep.
+        ConfigError: If the ratio is out of range, or there are fewer than two patches.
     """
     kept = number_kept(tokens, ratio)
     if ratio == 0:
@@ -126,18 +126,18 @@ def keep_tokens(
 def hide_blocks(
     pixels: Float[Tensor, "b c h w"], keep: Int64[Tensor, ...], block: int, fill: float
 ) -> Float[Tensor, "b c h w"]:
-    """Return the images with all blocks filled but those that `keep` names.
+    """Return the images with all blocks filled except those in `keep`.
 
     Args:
         pixels: (B, C, H, W), normalised.
-        keep: int64 (B, K), the visible blocks, counted row by row; at a border that cuts through
-            blocks their remainder counts as one.
-        block: Side of a block in pixels: of a patch, or the final stride of a convolutional
+        keep: int64 (B, K), indices of the visible blocks, row by row; blocks cut by the border
+            count too.
+        block: Side of a block in pixels: the patch size, or the final stride of a convolutional
             network.
         fill: Value of hidden pixels in every band, in normalised units.
 
     Raises:
-        SpecError: If there is no such block, or not one line of blocks for each image.
+        SpecError: If a block index is out of range, or `keep` has not one row per image.
     """
     batch, _, height, width = pixels.shape
     rows, columns = -(-height // block), -(-width // block)
@@ -162,14 +162,14 @@ def see_patches(
     mask: MaskForm,
     fill: float,
 ) -> Float[Tensor, "b d"]:
-    """Return the trunk's output for images of which only some patches are visible, (B, D).
+    """Return the trunk's output for partly visible images, (B, D).
 
     Args:
         trunk: The encoder.
         pixels: (B, C, H, W), normalised.
         keep: int64 (B, K), the visible patches; all of them if None.
-        mask: Form in which the others are hidden.
-        fill: Value of their pixels in normalised units, where these are filled.
+        mask: Method of hiding the others.
+        fill: Value of hidden pixels in normalised units, if they are filled.
     """
     if keep is not None and mask is MaskForm.PIXELS:
         return trunk(hide_blocks(pixels, keep, trunk.block, fill))
@@ -183,17 +183,17 @@ def see_tokens(
     mask: MaskForm,
     fill: float,
 ) -> Float[Tensor, "b t d"]:
-    """Return the vector of each image and its patches, (B, 1 + K, D); without registers.
+    """Return the vector and the patches of each image, (B, 1 + K, D), without registers.
 
     Args:
         trunk: The encoder.
         pixels: (B, C, H, W), normalised.
         keep: int64 (B, K), the visible patches; all of them if None.
-        mask: Form in which the others are hidden; where it fills pixels, all P patches come back.
-        fill: Value of their pixels in normalised units, where these are filled.
+        mask: Method of hiding the others; if it fills pixels, all P patches are returned.
+        fill: Value of hidden pixels in normalised units, if they are filled.
 
     Raises:
-        ConfigError: If the trunk has no patches to give.
+        ConfigError: If the trunk has no patch tokens.
     """
     if not isinstance(trunk, TokenTrunk):
         raise ConfigError(

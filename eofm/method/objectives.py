@@ -1,14 +1,14 @@
-"""What a run minimises: the weighted sum of its terms, SoftCon on its own, or one of your own.
+"""Objective of a run: a weighted sum of terms, SoftCon alone, or a class of your own.
 
-One student, and one teacher where a term needs its average; `Seen` computes every forward pass of a
-step once, whatever terms ask for it. A term of your own is one file, and needs no change here
+There is one student, and one teacher if a term needs the moving average. `Seen` computes every
+forward pass of a step once for all terms. A term of your own is one file, and needs no change here
 (`eofm.method.terms.seam`):
 
     eofm pretrain --method.terms "{softcon: 1, mine.py:Spread: 0.1}"
 
-So is a whole objective, which brings its networks: a class that is made as `SoftCon` is, easiest as
-a subclass of it. It has a `student` and a `teacher` that have a `trunk` each, and its call returns
-something with a `loss` and `logged()`:
+A whole objective with its networks is a class with the constructor of `SoftCon`, most easily a
+subclass. It has a `student` and a `teacher` with a `trunk` each, and its call returns an object
+with a `loss` and `logged()`:
 
     eofm pretrain --method.objective mine.py:Whole
 
@@ -78,63 +78,63 @@ Valid = Callable[[int], Tensor]
 
 @runtime_checkable
 class FrozenNetwork(Protocol):
-    """A frozen teacher, besides being an `nn.Module`."""
+    """Interface of a frozen teacher, in addition to `nn.Module`."""
 
     @property
     def dim(self) -> int:
         """Width of its vector, D'."""
 
     def __call__(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """Return the vectors of images that are prepared as it expects them."""
+        """Return the vectors of images prepared by its recipe."""
 
 
-# Name of weights -> the frozen network that they are of.
+# Name of weights -> frozen network with these weights.
 Frozen = Callable[[str], FrozenNetwork]
-# What a frozen network is to see of a view: the same crop, prepared by its own recipe.
+# Input of a frozen network for a view: the same crop, prepared by the network's recipe.
 FrozenInput = Callable[[FrozenNetwork, int], Tensor]
 
 
 @runtime_checkable
 class StepOutcome(Protocol):
-    """One step of an objective: what a run uses of it, also of one of a user's own."""
+    """Outcome of a step as used by a run, also from user-defined objectives."""
 
     @property
     def loss(self) -> Float[Tensor, ""]:
-        """What is minimised, with a gradient."""
+        """The loss, with a gradient."""
 
     def logged(self) -> dict[str, Float[Tensor, ""]]:
-        """Return the numbers to log, by name."""
+        """Return the values to log, by name."""
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """One step of all terms. Only `loss` carries a gradient.
+    """Outcome of a step of all terms. Only `loss` has a gradient.
 
     Args:
         loss: The weighted sum.
-        scalars: Of all terms, by name.
+        scalars: Values of all terms, by name.
     """
 
     loss: Float[Tensor, ""]
     scalars: Mapping[str, Float[Tensor, ""]]
 
     def logged(self) -> dict[str, Float[Tensor, ""]]:
-        """Return the numbers to log, by name."""
+        """Return the values to log, by name."""
         return {"loss": self.loss.detach(), **self.scalars}
 
 
 class SeenOnce(Seen):
-    """One batch: what was computed of it is kept until the step is over.
+    """One batch, with cached forward passes for the duration of the step.
 
     Args:
         branches: Networks by side.
-        frozen: The frozen teacher of the term that asks; None without one.
+        frozen: The frozen teacher of the current term; None without one.
         views: Two views of the same images, (B, C, H, W) each, normalised.
-        valid: Makes the mask of a view, bool (B, 1, H, W), when it is asked for.
-        tokens: What every forward pass gives: patches, if any term reads them.
+        valid: Function that computes the validity mask of a view, bool (B, 1, H, W), on demand.
+        tokens: Output of every forward pass, including patches if any term reads them.
         grid: Rows and columns of patches.
-        generator: Source of masks.
-        frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
+        generator: Random generator of masks.
+        frozen_input: Computes a frozen teacher's input for a view; if None, the view itself.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class SeenOnce(Seen):
 
     def asked_by(self, frozen: FrozenNetwork | None) -> SeenOnce:
         """Return the same batch for a term with its own frozen teacher."""
-        other = copy(self)  # with what is kept, which both share
+        other = copy(self)  # including the cache, which both share
         other._frozen = frozen
         return other
 
@@ -169,12 +169,12 @@ class SeenOnce(Seen):
         return self._views[view]
 
     def valid(self, view: int) -> Bool[Tensor, "b 1 h w"]:
-        """Return which pixels of a view were measured: see `Seen.valid`."""
+        """Return the valid pixels of a view: see `Seen.valid`."""
         made: Tensor = self._once(("valid", view), partial(self._valid, view))
         return made
 
     def keep(self, view: int, mask: PatchMask | None) -> Int64[Tensor, "b k"] | None:
-        """Return the patches that a mask leaves: see `Seen.keep`."""
+        """Return the patches that a mask keeps: see `Seen.keep`."""
         if mask is None:
             return None
         images = self._views[view]
@@ -198,7 +198,7 @@ class SeenOnce(Seen):
                 tokens: Tensor = branch(self._views[view], keep, self._tokens)
             return tokens
 
-        # a mask that hides nothing is none
+        # a mask that hides nothing counts as no mask
         seen: Tensor = self._once((side, view, None if keep is None else mask), run)
         return seen
 
@@ -210,7 +210,7 @@ class SeenOnce(Seen):
         mask: PatchMask | None = None,
         tokens: Tokens = Tokens.CLS,
     ) -> Float[Tensor, "b ..."]:
-        """Return tokens of a view behind a head: see `Seen.project`."""
+        """Return the output of a head for a view: see `Seen.project`."""
         seen = self.forward(side, view, mask)
         inputs = seen[:, 0] if tokens is Tokens.CLS else seen[:, 1:]
         hidden = None if self.keep(view, mask) is None else mask
@@ -223,7 +223,7 @@ class SeenOnce(Seen):
         return projected
 
     def frozen(self, view: int) -> Float[Tensor, "b 1 d"]:
-        """Return what the term's frozen teacher makes of a view: see `Seen.frozen`."""
+        """Return the output of the term's frozen teacher for a view: see `Seen.frozen`."""
         teacher = self._frozen
         if teacher is None:
             raise ConfigError(
@@ -251,16 +251,16 @@ class SeenOnce(Seen):
         return self._branches[side]
 
 
-# SoftCon's own tensors lay at the top when it was the only term (0.1), and do so in checkpoints.
+# SoftCon's tensors were at the top level when it was the only term (0.1), and are in checkpoints.
 _FIRST: Final = f"terms.{Objective.SOFTCON}."
 _FROZEN: Final = "frozen."
 
 
 class CombinedTerms(nn.Module):
-    """Student, teacher and the terms of a run, and one step of their weighted sum.
+    """Student, teacher and the terms of a run; computes their weighted sum for a step.
 
-    Tensors have the names and the order that they had when SoftCon was the only term, so that
-    checkpoints and optimizers of such runs fit.
+    Tensors keep the names and the order from when SoftCon was the only term, so that checkpoints
+    and optimizers of such runs fit.
 
     The teacher is not updated here: call `update_teacher(self.teacher, self.student, m)` after
     each optimiser step, with m from `momentum_at`.
@@ -268,19 +268,19 @@ class CombinedTerms(nn.Module):
     Args:
         trunk: The encoder to pretrain: an `nn.Module` that is a `MaskedTrunk`.
         config: The objective.
-        generator: Source of the initial weights of heads and terms, on the CPU.
+        generator: Random generator of the initial weights of heads and terms, on the CPU.
         facts: Properties of the training labels: `label_facts`.
         band_mean: Value of a band's mean in normalised units, with which hidden pixels are filled
             if `config.mask_fill` says so.
-        frozen: Makes the frozen teacher of a name of weights.
+        frozen: Function from the name of weights to a frozen teacher.
 
     Attributes:
-        student: What is trained, with the heads that are averaged.
-        teacher: Its average; None where no term needs it.
-        terms: By name.
+        student: Network to train, with the heads that are averaged.
+        teacher: Its moving average; None if no term needs it.
+        terms: Terms by name.
 
     Raises:
-        ConfigError: If the trunk is no `nn.Module`, or a term cannot be made.
+        ConfigError: If the trunk is not an `nn.Module`, or a term cannot be made.
     """
 
     def __init__(
@@ -326,7 +326,7 @@ class CombinedTerms(nn.Module):
         average = any(each.teacher is TeacherKind.EMA for each in needs.values())
         self.teacher: Branch | None = make_teacher(self.student) if average else None
         self.frozen = nn.ModuleDict(cast("dict[str, nn.Module]", teachers))
-        self.old_names = True  # shards are saved and found by the names of the parts themselves
+        self.old_names = True  # shards are saved and found by the current names
         self.register_state_dict_post_hook(_to_old_names)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_from_old_names)  # type: ignore[no-untyped-call]
 
@@ -338,15 +338,15 @@ class CombinedTerms(nn.Module):
         valid: Valid | None = None,
         frozen_input: FrozenInput | None = None,
     ) -> StepOutcome:
-        """Return the loss of a batch and what there is to log.
+        """Return the loss of a batch and the values to log.
 
         Args:
             views: Two views of the same B images, each (B, C, H, W), normalised.
-            labels: Of the images, or of each view where the two are of different seasons.
-            generator: Source of the masks.
-            valid: Makes the mask of measured pixels of a view, bool (B, 1, H, W); without it all
-                count.
-            frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
+            labels: Labels of the images, or of each view if the views are of different seasons.
+            generator: Random generator of the masks.
+            valid: Computes the validity mask of a view, bool (B, 1, H, W); if None, all pixels are
+                valid.
+            frozen_input: Computes a frozen teacher's input for a view; if None, the view itself.
         """
         seen = self.see(views, generator, valid, frozen_input)
         losses, scalars = [], {}
@@ -367,13 +367,13 @@ class CombinedTerms(nn.Module):
         valid: Valid | None = None,
         frozen_input: FrozenInput | None = None,
     ) -> SeenOnce:
-        """Return what terms ask of a batch.
+        """Return the interface of a batch for the terms.
 
         Args:
             views: Two views of the same B images, each (B, C, H, W), normalised.
-            generator: Source of the masks.
-            valid: Makes the mask of measured pixels of a view; without it all count.
-            frozen_input: Makes what a frozen teacher sees of a view; without it, the view itself.
+            generator: Random generator of the masks.
+            valid: Computes the validity mask of a view; if None, all pixels are valid.
+            frozen_input: Computes a frozen teacher's input for a view; if None, the view itself.
         """
 
         def all_measured(view: int) -> Bool[Tensor, "b 1 h w"]:
@@ -400,7 +400,7 @@ class CombinedTerms(nn.Module):
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield names and parameters as checkpoints have them, in the order of 0.1.
+        """Yield names and parameters as in checkpoints, in the order of version 0.1.
 
         Scalars of terms come first, then the student, the layers of terms, and the teacher.
         """
@@ -418,7 +418,7 @@ def _facts_of(
     channels = getattr(trunk, "channels", 0)
     return RunFacts(
         width=trunk.dim,
-        grid=getattr(trunk, "grid", (1, trunk.tokens)),  # a trunk of one's own may not know
+        grid=getattr(trunk, "grid", (1, trunk.tokens)),  # a user's trunk may not have it
         patch=trunk.block,
         channels=channels if isinstance(channels, tuple) else (channels, channels),
         drops_tokens=trunk.drops_tokens,
@@ -432,7 +432,7 @@ def needs_of(config: SoftConConfig) -> dict[str, Needs]:
     """Return what each term of a run needs, by its name.
 
     Raises:
-        ConfigError: If there is no such term, or its settings do not fit.
+        ConfigError: If a term is unknown, or its settings are invalid.
     """
     made: dict[str, Needs] = {}
     for choice in config.chosen:
@@ -442,14 +442,14 @@ def needs_of(config: SoftConConfig) -> dict[str, Needs]:
 
 
 def check_views(config: SoftConConfig, views: ViewKind) -> None:
-    """Refuse views of which a term cannot make anything.
+    """Refuse views that a term cannot use.
 
     Args:
         config: The objective.
-        views: What the data give.
+        views: Kind of views that the data provide.
 
     Raises:
-        ConfigError: If a term needs others.
+        ConfigError: If a term needs another kind.
     """
     for name, needs in needs_of(config).items():
         if needs.views not in (ViewKind.ANY, views):
@@ -478,10 +478,10 @@ def _twice(what: str, names: list[str]) -> ConfigError:
 def _frozen_of(
     kinds: Mapping[str, type[Term[Any]]], settings: Mapping[str, Any], make: Frozen | None
 ) -> dict[str, FrozenNetwork]:
-    """Return the frozen teachers by term: one network where two terms name the same weights.
+    """Return the frozen teachers by term; terms with the same weights share a network.
 
     Raises:
-        ConfigError: If a term that learns from a frozen teacher names none, or nothing makes it.
+        ConfigError: If a term with a frozen teacher names no weights, or `frozen` is missing.
     """
     sources = {
         name: kind.frozen_source(settings[name])
@@ -516,7 +516,7 @@ def _old_name(name: str) -> str:
 
 
 def _rank(name: str) -> int:
-    """Return where a parameter stands in the order of 0.1."""
+    """Return the position of a parameter in the order of version 0.1."""
     part, _, rest = name.partition(".")
     own = rest.partition(".")[2] if part == "terms" else name
     if "." not in own:
@@ -529,7 +529,7 @@ def _to_old_names(
 ) -> None:
     for key in [key for key in state if key.startswith(prefix)]:
         name = key.removeprefix(prefix)
-        if name.startswith(_FROZEN):  # a file of its own has them
+        if name.startswith(_FROZEN):  # these have a separate file
             del state[key]
         elif name.startswith(_FIRST) and cast("CombinedTerms", module).old_names:
             state[prefix + _old_name(name)] = state.pop(key)
@@ -558,20 +558,20 @@ def _from_old_names(
 
 
 class SoftCon(CombinedTerms):
-    """Student, predictor and teacher, and one step of the objective.
+    """Student, predictor and teacher; computes the objective for a step.
 
-    A subclass is an objective of its own (`eofm.method.objectives`).
+    A subclass is a user-defined objective (`eofm.method.objectives`).
 
     Args:
         trunk: The encoder to pretrain: an `nn.Module` that is a `MaskedTrunk`.
         config: The objective.
-        generator: Source of the heads' initial weights, on the CPU.
+        generator: Random generator of the heads' initial weights, on the CPU.
         facts: Properties of the training labels: `label_facts`.
         band_mean: Value of a band's mean in normalised units, with which hidden pixels are filled
             if `config.mask_fill` says so.
 
     Raises:
-        ConfigError: If the trunk is no `nn.Module`, or the objective is that of `multilabel`.
+        ConfigError: If the trunk is not an `nn.Module`, or the objective is `multilabel`.
     """
 
     teacher: Branch
@@ -592,7 +592,7 @@ class SoftCon(CombinedTerms):
                 remedy="use eofm.method.objectives.CombinedTerms for other terms",
             )
         plain = config
-        if not isinstance(config.objective, Objective):  # one of one's own, which this is
+        if not isinstance(config.objective, Objective):  # a user-defined objective, which this is
             plain = replace(config, objective=Objective.SOFTCON)
         super().__init__(trunk, plain, generator, facts, band_mean=band_mean)
 
@@ -603,17 +603,17 @@ class SoftCon(CombinedTerms):
 
     @property
     def predictor(self) -> nn.Sequential:
-        """The layers of the student's side alone."""
+        """The predictor, which only the student has."""
         return self.term.predictor
 
     @property
     def bias(self) -> Float[Tensor, ""] | None:
-        """Of the bce form."""
+        """Bias of the bce form."""
         return self.term.bias
 
     @property
     def log_scale(self) -> nn.Parameter | None:
-        """Of the bce form, where it is learned."""
+        """Log scale of the bce form, if it is learned."""
         return self.term.log_scale
 
     @property
@@ -623,7 +623,7 @@ class SoftCon(CombinedTerms):
 
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:
-        """Which view the student sees and which the teacher, once or twice."""
+        """Pairs of student view and teacher view, one or two."""
         return self.term.directions
 
     def forward(
@@ -634,17 +634,17 @@ class SoftCon(CombinedTerms):
         valid: Valid | None = None,
         frozen_input: FrozenInput | None = None,
     ) -> SoftConOutput:
-        """Return the loss of a batch and what there is to log.
+        """Return the loss of a batch and the values to log.
 
         Args:
             views: Two views of the same B images, each (B, C, H, W), normalised.
-            labels: Of the images, or of each view where the two are of different seasons.
-            generator: Source of the masks.
-            valid: Not read: vectors alone are compared.
-            frozen_input: Not read: there is no frozen teacher.
+            labels: Labels of the images, or of each view if the views are of different seasons.
+            generator: Random generator of the masks.
+            valid: Ignored: only vectors are compared.
+            frozen_input: Ignored: there is no frozen teacher.
 
         Raises:
-            TrainingError: If the batch has fewer than two images: there is nothing to contrast.
+            TrainingError: If the batch has fewer than two images, which leaves no negatives.
         """
         seen = self.see(views, generator)
         output = self.loss(*self.term.embed(seen), labels)
@@ -664,7 +664,7 @@ class SoftCon(CombinedTerms):
 
 # ------------------------------------------------------------------------------- objective of a run
 
-# What the card of an export says it was trained for.
+# Description of the training objective on the card of an export.
 OBJECTIVES: Final[Mapping[Objective, str]] = {
     Objective.SOFTCON: "SoftCon: soft contrastive learning guided by multi-labels "
     "(arXiv 2405.20462)",
@@ -678,7 +678,7 @@ OBJECTIVES: Final[Mapping[Objective, str]] = {
 
 
 def describe_objective(config: SoftConConfig) -> str:
-    """Return what the card of an export says it was trained for."""
+    """Return the description of the training objective for the card of an export."""
     return "; ".join(_describe(choice, config) for choice in config.chosen)
 
 
@@ -706,13 +706,13 @@ def make_objective(
     Args:
         trunk: The encoder to pretrain.
         config: The objective.
-        generator: Source of the heads' initial weights, on the CPU.
+        generator: Random generator of the heads' initial weights, on the CPU.
         facts: Properties of the training labels: `label_facts`.
         band_mean: Value of a band's mean in normalised units.
-        frozen: Makes the frozen teacher of a name of weights.
+        frozen: Function from the name of weights to a frozen teacher.
 
     Raises:
-        ConfigError: If a term cannot be made, or a class of your own lacks what a run needs.
+        ConfigError: If a term cannot be created, or a class of your own lacks required attributes.
     """
     if is_whole(config):
         return _own(trunk, config, generator, facts, band_mean)
@@ -720,7 +720,7 @@ def make_objective(
 
 
 def is_whole(config: SoftConConfig) -> bool:
-    """Whether the objective is a class of your own that is more than a term: networks and all.
+    """Whether the objective is a class of your own with its networks, not only a term.
 
     Raises:
         ConfigError: If it cannot be loaded.
@@ -768,7 +768,7 @@ def _own(
     facts: LabelFacts,
     band_mean: float,
 ) -> CombinedTerms:
-    """Return an objective of one's own that brings its networks."""
+    """Return a user-defined objective with its networks."""
     kind = _load(config.objective)
     try:
         made: object = kind(trunk, config, generator, facts, band_mean=band_mean)  # type: ignore[operator]
@@ -781,4 +781,4 @@ def _own(
             expected="a torch.nn.Module with a student and a teacher",
             where=f"method.objective={config.objective}",
         )
-    return made  # type: ignore[return-value] # what a run uses of it is there
+    return made  # type: ignore[return-value] # the attributes a run uses were checked

@@ -1,12 +1,12 @@
-"""Pixels of hidden patches, predicted from tokens: what every term of reconstruction shares.
+"""Prediction of hidden patches' pixels from tokens, shared by all reconstruction terms.
 
 Targets are normalised per patch and *per band* (MAE, arXiv 2111.06377, normalises a patch over its
-three colours together): bands of a satellite differ in contrast by an order of magnitude, and a
-joint scale would leave the faint ones out. A change of brightness or contrast of a whole view
-cancels out of such targets. Invalid pixels enter neither the statistics nor the loss.
+three colours together). The contrast of satellite bands differs by an order of magnitude, and with
+a joint scale those of low contrast would hardly count. Brightness and contrast changes of a whole
+view cancel out in such targets. Invalid pixels enter neither the statistics nor the loss.
 
-The value to beat is that of the patch mean, which is 0 in these units (`patch_mean_floor`): a loss
-above it has learned nothing, whatever its curve looks like.
+The reference is the loss of predicting the patch mean, which is 0 in these units
+(`patch_mean_floor`): with a loss above it nothing has been learned, whatever the curve looks like.
 
 Shapes: B images, C bands, H by W pixels, P patches of Q pixels, K seen and M hidden patches, D
 width of the trunk, d of the decoder, N tokens of another view.
@@ -51,10 +51,10 @@ __all__ = [
     "pixel_targets",
 ]
 
-# Added to the variance of a patch, as in MAE. In units where a band's standard deviation is 0.25
-# it is a 250th of it: patches as flat as the quantisation of the sensor are not blown up.
+# Added to the variance of a patch, as in MAE, so that quantisation noise of flat patches is not
+# amplified. In units where a band's standard deviation is 0.25, its root is 1/250 of that.
 EPSILON: Final = 1e-6
-_TOKEN_STD: Final = 0.02  # of the mask token, as in MAE
+_TOKEN_STD: Final = 0.02  # initial std of the mask token, as in MAE
 
 
 class PixelLoss(StrEnum):
@@ -66,7 +66,7 @@ class PixelLoss(StrEnum):
 
 @dataclass(frozen=True)
 class PixelTargets:
-    """What is to be predicted of a batch.
+    """Prediction targets of a batch.
 
     Args:
         values: (B, P, C, Q), mean 0 and variance 1 over the valid pixels of each patch and band.
@@ -83,7 +83,7 @@ class PixelTargets:
 
 
 def patchify(pixels: Float[Tensor, "b c h w"], block: int) -> Float[Tensor, "b p c q"]:
-    """Cut images into square patches, row by row, each band on its own: (B, P, C, Q).
+    """Cut images into square patches, row by row, with separate bands: (B, P, C, Q).
 
     Args:
         pixels: (B, C, H, W).
@@ -128,12 +128,12 @@ def pixel_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean distance over the valid pixels and bands of all ranks.
 
-    Where none is valid it is 0, still connected to the prediction.
+    Without valid pixels it is 0, still connected to the prediction.
 
     Args:
         predicted: (B, M, C, Q).
-        targets: Of the same patches.
-        form: Distance.
+        targets: Targets of the same patches.
+        form: Kind of distance.
     """
     with torch.autocast(predicted.device.type, enabled=False):
         apart = predicted.float() - targets.values
@@ -143,22 +143,22 @@ def pixel_loss(
 
 
 def patch_mean_floor(targets: PixelTargets, form: PixelLoss) -> Float[Tensor, ""]:
-    """Return the loss of predicting the mean of every patch and band, which knows no structure.
+    """Return the loss of predicting the mean of every patch and band, without any structure.
 
-    With `mse` it is 1, but for patches without contrast; with `l1` it depends on the imagery.
+    With `mse` it is 1, except for patches without contrast; with `l1` it depends on the imagery.
 
     Args:
-        targets: Of the patches that are predicted.
-        form: Distance.
+        targets: Targets of the predicted patches.
+        form: Kind of distance.
     """
     return pixel_loss(torch.zeros_like(targets.values), targets, form)
 
 
 def hidden_patches(keep: Int64[Tensor, "b k"], patches: int) -> Int64[Tensor, "b m"]:
-    """Return the patches that `keep` does not name, in the order of the image.
+    """Return the patches that are not in `keep`, in the order of the image.
 
     Args:
-        keep: int64 (B, K), different ones in each row.
+        keep: int64 (B, K), without repetition in a row.
         patches: Number of patches, P = K + M.
     """
     seen = torch.zeros(len(keep), patches, dtype=torch.uint8, device=keep.device)
@@ -169,7 +169,7 @@ def hidden_patches(keep: Int64[Tensor, "b k"], patches: int) -> Int64[Tensor, "b
 def grid_positions(
     rows: int, columns: int, width: int, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "p d"]:
-    """Return sine-cosine positions of a grid, row by row: one half for columns, one for rows.
+    """Return sine-cosine positions of a grid, row by row: half for columns, half for rows.
 
     As in MAE (arXiv 2111.06377): frequencies 10000^(-i / (d / 4)), sines before cosines.
 
@@ -177,7 +177,7 @@ def grid_positions(
         rows: Rows of patches.
         columns: Columns of patches.
         width: d, a multiple of 4.
-        device: Where they are made: a copy from ordinary memory would stop a GPU.
+        device: Device to compute them on, as a copy from pageable memory would synchronise a GPU.
     """
     quarter = width // 4
     frequency = 10000.0 ** (-torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
@@ -192,7 +192,7 @@ def grid_positions(
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """A decoder from tokens to pixels; it is left behind when training ends.
+    """Size of the decoder from tokens to pixels, which is discarded after training.
 
     Args:
         width: d, a multiple of 4 and of `heads`.
@@ -201,7 +201,7 @@ class DecoderConfig:
         hidden: Width between the two layers of a block's MLP.
 
     Raises:
-        ConfigError: If the width cannot be divided so, or a number is not positive.
+        ConfigError: If the width is not such a multiple, or a number is not positive.
     """
 
     width: int
@@ -218,7 +218,7 @@ class DecoderConfig:
 
 
 class WithDecoder:
-    """Settings of a term with a decoder, under the names that its YAML has."""
+    """Settings of a term with a decoder, named as in its YAML."""
 
     decoder_width: int
     decoder_depth: int
@@ -239,7 +239,7 @@ class Attention(nn.Module):
     Args:
         width: d.
         heads: Attention heads.
-        generator: Source of the weights, on the CPU.
+        generator: Random generator of the weights, on the CPU.
     """
 
     def __init__(self, width: int, heads: int, generator: torch.Generator) -> None:
@@ -252,7 +252,7 @@ class Attention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b t d"], memory: Float[Tensor, "b n d"]
     ) -> Float[Tensor, "b t d"]:
-        """Return what `tokens` (B, T, d) take from `memory` (B, N, d)."""
+        """Return the attention of `tokens` (B, T, d) to `memory` (B, N, d)."""
         query = self._by_head(self.query(tokens))
         key, value = (self._by_head(each) for each in self.key_value(memory).chunk(2, dim=2))
         mixed = functional.scaled_dot_product_attention(query, key, value)
@@ -265,13 +265,13 @@ class Attention(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Self-attention, cross-attention where there is another view, MLP; each after a norm.
+    """Self-attention, cross-attention if there is another view, MLP; each after a norm.
 
-    The order of CroCo (arXiv 2210.10716); CropMAE (2403.17823) has the same parts in another one.
+    The order is CroCo's (arXiv 2210.10716); CropMAE (2403.17823) orders the same parts differently.
 
     Args:
         config: Size.
-        generator: Source of the weights, on the CPU.
+        generator: Random generator of the weights, on the CPU.
         cross: Whether there is another view.
     """
 
@@ -293,7 +293,7 @@ class DecoderBlock(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b t d"], memory: Float[Tensor, "b n d"] | None
     ) -> Float[Tensor, "b t d"]:
-        """Return the tokens (B, T, d), with what they took from one another and from `memory`."""
+        """Return the tokens (B, T, d) after attention to each other and to `memory`, and MLP."""
         normed = self.norm(tokens)
         tokens = tokens + self.attention(normed, normed)
         if memory is not None:
@@ -303,15 +303,15 @@ class DecoderBlock(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """From the tokens of visible patches, and those of another view, to the pixels of the others.
+    """Decodes tokens of visible patches, and of another view, to pixels of hidden patches.
 
     Args:
         dim: Width of the trunk's tokens, D.
         block: Side of a patch in pixels.
-        bands: Bands that are predicted, C.
+        bands: Number of predicted bands, C.
         config: Size.
-        generator: Source of the weights, on the CPU.
-        cross: Whether there is another view to look at.
+        generator: Random generator of the weights, on the CPU.
+        cross: Whether the decoder attends to another view.
     """
 
     def __init__(
@@ -346,14 +346,14 @@ class PixelDecoder(nn.Module):
 
         Args:
             tokens: CLS and the visible patches, (B, 1 + K, D).
-            keep: int64 (B, K), which patches those are.
+            keep: int64 (B, K), indices of the visible patches.
             grid: Rows and columns of patches.
             memory: CLS and all patches of another view of the same grid, (B, 1 + P, D).
         """
         position = grid_positions(*grid, self.width, tokens.device)
         hidden = hidden_patches(keep, len(position))
         seen = self.embed(tokens)
-        # CLS has no position, and patches have the same in both views
+        # CLS has no position; patches have the same positions in both views
         seen = torch.cat([seen[:, :1], seen[:, 1:] + position[keep]], dim=1)
         state = torch.cat([seen, (self.mask_token + position[hidden]).to(seen.dtype)], dim=1)
         if memory is not None:
@@ -374,20 +374,20 @@ def make_decoders(
     *,
     cross: bool,
 ) -> nn.ModuleDict:
-    """Return a decoder for each number of bands that is predicted, by that number.
+    """Return a decoder for each number of predicted bands, by that number.
 
     Args:
-        term: Name of the term that asks, for the error.
-        facts: What there is to know of the trunk and the run.
-        bands: Of the views that are predicted: two sensors have two decoders.
+        term: Name of the term, for the error.
+        facts: Facts about the trunk and the run.
+        bands: Numbers of bands of the predicted views; two sensors have two decoders.
         ratio: Share of hidden patches.
         config: Size.
-        generator: Source of the weights, on the CPU.
-        cross: Whether there is another view to look at.
+        generator: Random generator of the weights, on the CPU.
+        cross: Whether the decoder attends to another view.
 
     Raises:
-        ConfigError: If hidden patches are not dropped: by a network without tokens, or a mask that
-            fills their pixels; or if none is hidden.
+        ConfigError: If hidden patches are not dropped, because the network has no tokens or the
+            mask fills pixels; or if no patch is hidden.
     """
     if not facts.drops_tokens or facts.method.mask is MaskForm.PIXELS:
         raise ConfigError(
@@ -403,7 +403,7 @@ def make_decoders(
         raise ConfigError(
             f"the term {term} has nothing to predict: no patch is hidden",
             found=f"{facts.tokens} patches, of which a share of {ratio:g} is hidden",
-            expected="one hidden patch or more, beside two visible ones",
+            expected="at least one hidden and two visible patches",
             where=f"method.terms={term}",
             remedy="raise the mask ratio, or the size of the images (model.size)",
         )
@@ -425,22 +425,22 @@ def completion(
     *,
     cross: bool,
 ) -> TermOutput:
-    """Return the error of the hidden pixels, a mean over views, and the patch means' own (`floor`).
+    """Return the error of hidden pixels, a mean over views, and that of patch means (`floor`).
 
     Args:
         decoders: `make_decoders`.
-        seen: The batch, and what the networks make of it.
-        views: Which views are masked and predicted, in turn.
-        mask: What is hidden of them.
-        facts: What there is to know of the trunk and the run.
+        seen: The batch and the networks' outputs for it.
+        views: Views that are masked and predicted, in turn.
+        mask: Mask of the views.
+        facts: Facts about the trunk and the run.
         form: Distance of pixels.
-        cross: Whether the decoder looks at the other view, whole.
+        cross: Whether the decoder attends to the other, unmasked view.
     """
     parts = []
     for view in views:
         memory = seen.forward(Side.STUDENT, 1 - view) if cross else None
         pixels, keep = seen.images(view), seen.keep(view, mask)
-        assert keep is not None  # noqa: S101 (a mask that hides nothing is refused with the term)
+        assert keep is not None  # noqa: S101 (masks that hide nothing were refused)
         decoder = decoders[str(pixels.shape[1])]
         predicted = decoder(seen.forward(Side.STUDENT, view, mask), keep, facts.grid, memory)
         hidden = hidden_patches(keep, facts.tokens)

@@ -1,6 +1,7 @@
-"""How alike two embeddings are, and two label sets (arXiv 2405.20462).
+"""Similarity of embeddings and of label sets (arXiv 2405.20462).
 
-And what the objective takes from the labels of all training images before its first step.
+Also the facts about the labels of all training images that the objective needs before its first
+step.
 
 Shapes: B student images (rows), N teacher images (columns), d embedding width, K classes.
 """
@@ -40,8 +41,8 @@ def cosine_matrix(
 ) -> Float[Tensor, "b n"]:
     """Return the cosines s of student (B, d) and teacher (N, d) embeddings, (B, N).
 
-    In float32, or in float64 where that is what comes in; never in half precision: bfloat16 steps
-    by 0.03 at a logit of 5.
+    They are computed in float32, or in float64 for float64 input, never in half precision: the
+    resolution of bfloat16 is 0.03 at a logit of 5.
     """
     with torch.autocast(student.device.type, enabled=False):
         rows = functional.normalize(_at_least_single(student), dim=1)
@@ -56,20 +57,20 @@ def _at_least_single(values: Tensor) -> Tensor:
 def label_vectors(
     labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
 ) -> Real[Tensor, "b k"]:
-    """Return what `label_similarity` compares, (B, K), without a negative value.
+    """Return the non-negative label vectors for `label_similarity`, (B, K).
 
     Args:
-        labels: Of B images.
-        kind: Which similarity.
-        class_weights: (K,), by which idf weighs the classes: `inverse_frequencies`.
+        labels: Labels of B images.
+        kind: Kind of similarity.
+        class_weights: (K,), weights of the classes for idf (`inverse_frequencies`).
 
     Raises:
-        TrainingError: If covered shares are asked for, and the labels have none.
+        TrainingError: If covered shares are required and the labels have none.
     """
     if kind is LabelSimilarity.FRACTION:
         if labels.shares is None:
             raise TrainingError(
-                "the labels do not say how much of an image each class covers",
+                "the labels do not state how much of an image each class covers",
                 expected="labels with shares",
                 remedy="use another similarity, or a store packed with land-cover maps",
             )
@@ -80,15 +81,15 @@ def label_vectors(
 
 
 def labelled(labels: Labels, vectors: Real[Tensor, "b k"]) -> Bool[Tensor, " b"]:
-    """Return which images can be compared: known labels, and not of no class at all; bool (B,)."""
+    """Return the mask of images with known, non-empty labels, bool (B,)."""
     return labels.known & (vectors.sum(1) > 0)
 
 
 def inverse_frequencies(labels: Labels) -> Float32[Tensor, " k"]:
     """Return ln(1 / f) of each class, float32 (K,), f being the share of labelled images with it.
 
-    A class that all images have weighs nothing, and images that have no other class then have no
-    similarity. A class that none has weighs as if one had it.
+    A class that all images have gets weight 0, so images with no other class have no similarity. A
+    class that no image has gets the weight of a class that one image has.
 
     Raises:
         TrainingError: If no image is labelled.
@@ -106,12 +107,12 @@ def label_similarity(
     Args:
         rows: Multi-hot, or other label vectors (`label_vectors`), (B, K).
         columns: The same, (N, K).
-        kind: Which similarity.
+        kind: Kind of similarity.
 
     Returns:
-        Values in [0, 1], and NaN where a set is empty: nothing is known of such an image, and a
-        number would state that it is unlike everything, itself included. `soft_loss` leaves
-        those pairs out; anything else that touches them shows.
+        Values in [0, 1], and NaN if a set is empty: such an image is unknown, and a value of 0
+        would mean that it differs from everything, including itself. `soft_loss` excludes those
+        pairs; in any other use the NaN becomes visible.
     """
     with torch.autocast(rows.device.type, enabled=False):
         rows, columns = rows.float(), columns.float()
@@ -127,13 +128,13 @@ def label_similarity(
 def mean_label_similarity(
     labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
 ) -> float:
-    """Return the mean of S over all pairs of labelled images: what the soft term's bias starts at.
+    """Return the mean of S over all pairs of labelled images, from which the soft bias starts.
 
-    Its cost does not grow with the square of the images: `label_population`.
+    Its cost does not grow with the square of the number of images (`label_population`).
 
     Args:
-        labels: Of the training images.
-        kind: Which similarity.
+        labels: Labels of the training images.
+        kind: Kind of similarity.
         class_weights: As for `label_vectors`.
 
     Raises:
@@ -149,14 +150,14 @@ MOST_VECTORS = 2048
 def label_population(
     labels: Labels, kind: LabelSimilarity, class_weights: Float[Tensor, " k"] | None = None
 ) -> tuple[Real[Tensor, "n k"], Float64[Tensor, " n"]]:
-    """Return the distinct label vectors of the labelled images, and the share of each.
+    """Return the distinct label vectors of the labelled images, and their shares.
 
-    Nine classes have at most 511 sets. Covered shares are nearly all distinct: of more than 2048
-    of them, as many are taken at even distances.
+    Nine classes have at most 511 sets. Covered shares are nearly all distinct; if there are more
+    than 2048, 2048 evenly spaced ones are used.
 
     Args:
-        labels: Of the training images.
-        kind: Which similarity.
+        labels: Labels of the training images.
+        kind: Kind of similarity.
         class_weights: As for `label_vectors`.
 
     Returns:
@@ -174,7 +175,7 @@ def label_population(
 
 
 def require_labelled(labels: Labels, vectors: Real[Tensor, "b k"]) -> Bool[Tensor, " b"]:
-    """Return `labelled`, of which at least one must be true.
+    """Return `labelled`, and require at least one labelled image.
 
     Raises:
         TrainingError: If no image is labelled.
@@ -196,18 +197,18 @@ _LARGEST_BIAS: Final = 5.0
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """What the objective takes from the training labels.
+    """Facts about the training labels that the objective needs.
 
     Args:
         classes: Number of classes, K.
-        mean_similarity: Mean of S, at whose logit the bias of bce starts: nine frequent classes
-            make it far from 0, and without the bias all of the first steps go into that offset.
+        mean_similarity: Mean of S; the bias of bce starts at its logit. With nine frequent classes
+            it is far from 0, and without the bias the first steps would only learn that offset.
             The default 0.5 is a bias of 0.
-        class_weights: Of the idf similarity, one per class; empty without it.
-        soft_unit: By what the soft term is multiplied before λ is.
+        class_weights: Class weights of the idf similarity; empty without it.
+        soft_unit: Factor of the soft term in addition to λ.
 
     Raises:
-        ConfigError: If the mean is not within 0 and 1.
+        ConfigError: If the mean is not between 0 and 1.
     """
 
     classes: int = 0
@@ -225,30 +226,31 @@ class LabelFacts:
 
     @property
     def bias(self) -> float:
-        """The logit of the mean similarity, within -5 and 5."""
+        """The logit of the mean similarity, clamped to -5 to 5."""
         logit = torch.logit(torch.tensor(self.mean_similarity))
         return float(logit.clamp(-_LARGEST_BIAS, _LARGEST_BIAS))
 
     @property
     def all_alike(self) -> bool:
-        """Whether all labelled images have the same labels, so that only the hard term separates.
+        """Whether all labelled images have the same labels.
 
-        All similarities are 1 then: the soft term says that all images are one.
+        All similarities are then 1, the soft term pulls all images together, and only the hard term
+        separates them.
         """
         return self.mean_similarity > 1 - 1e-9
 
 
 def label_facts(labels: Labels, config: SoftConConfig, columns: int) -> LabelFacts:
-    """Return what the objective takes from the labels of the training images.
+    """Return the facts about the training labels that the objective needs.
 
     Args:
-        labels: Of all training images.
+        labels: Labels of all training images.
         config: The objective; labels are not read if the soft term has no weight.
-        columns: Of the matrix, N: the batch of all ranks, and the queue.
+        columns: Number of columns N: the batch of all ranks, and the queue.
 
     Raises:
-        TrainingError: If there is a soft term, and no image is labelled; or if all are labelled
-            alike, and nothing but the soft term has a weight: its optimum is one single point.
+        TrainingError: If there is a soft term and no image is labelled; or if all labels are equal
+            and only the soft term has a weight, since its optimum is then a single point.
     """
     classes = labels.multi_hot.shape[1]
     hard_weight, soft_weight = config.weights
@@ -270,7 +272,7 @@ def label_facts(labels: Labels, config: SoftConConfig, columns: int) -> LabelFac
             found=f"{int(labels.known.sum())} labelled images, every similarity 1, hard_weight 0",
             remedy="give the hard term a weight, or use data with different labels",
         )
-    if config.soft_unit is SoftUnit.PLAIN or facts.all_alike:  # there is nothing to learn then
+    if config.soft_unit is SoftUnit.PLAIN or facts.all_alike:  # then there is nothing to learn
         return facts
     unit = _equal_gradients(similarity, share, config, columns, facts)
     return replace(facts, soft_unit=unit)
@@ -283,10 +285,10 @@ def _equal_gradients(
     columns: int,
     facts: LabelFacts,
 ) -> float:
-    """Return the gradient of the hard term over that of the soft term, before anything is learned.
+    """Return the ratio of the hard to the soft term's gradient at the start of training.
 
-    Sizes are mean absolute row sums of the gradient by s, where all s are equal (0). That of the
-    soft term is 0 only where all labels are alike.
+    Magnitudes are mean absolute row sums of the gradient with respect to s, at s = 0. The soft
+    term's magnitude is 0 only if all labels are equal.
     """
     hard = 4 * (columns - 1) / columns
     match config.soft_form:

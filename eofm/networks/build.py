@@ -1,4 +1,4 @@
-"""From the name of an architecture to a network with random weights."""
+"""Build networks with random weights by the name of an architecture."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def build(
     """Return an untrained network for a recipe's bands, size and pooling.
 
     Args:
-        architecture: A key of `BUILDERS`, a ViT cut after its first blocks (`vits14-7blocks`), or
+        architecture: A key of `BUILDERS`, a truncated ViT (its first blocks, `vits14-7blocks`), or
             `timm:` and the name of a network of timm.
-        recipe: What it will expect.
-        generator: Source of the weights, on the CPU.
-        positions: How a `ViT` interpolates its position table for images of another size; other
-            networks have a way of their own.
+        recipe: Input that it will expect.
+        generator: Random generator of the weights, on the CPU.
+        positions: How a `ViT` interpolates its position table for images of another size; ignored
+            by other networks.
 
     Raises:
         WeightsError: If no architecture has that name.
@@ -86,11 +86,11 @@ def build(
 def build_blank(
     architecture: str, recipe: Recipe, positions: PositionRecipe = PositionRecipe.DINOV2
 ) -> Trunk:
-    """Return a network of which every weight is still to be loaded; what it holds means nothing.
+    """Return a network whose weights must all be loaded; its initial values are meaningless.
 
     Args:
         architecture: As for `build`.
-        recipe: What it will expect.
+        recipe: Input that it will expect.
         positions: As for `build`.
 
     Raises:
@@ -109,9 +109,9 @@ def build_blank(
 
 
 def default_pooling(architecture: str) -> Pooling:
-    """Return how an architecture is usually pooled: its CLS token, or the mean if it has none.
+    """Return the usual pooling of an architecture: its CLS token, or the mean if it has none.
 
-    Of a ViT that is cut it is the mean as well: no CLS token was trained to be the output there.
+    For a truncated ViT it is the mean too, as its CLS token was not trained as an output there.
 
     Raises:
         WeightsError: If no architecture has that name.

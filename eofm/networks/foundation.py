@@ -1,13 +1,13 @@
-"""DOFA, CROMA, Panopticon and Copernicus-FM of torchgeo, each behind the interface of a `Trunk`.
+"""DOFA, CROMA, Panopticon and Copernicus-FM of torchgeo with the interface of a `Trunk`.
 
-The networks are torchgeo's own modules; what is here tells them which bands they see, and takes
-tokens out. Wavelengths, bandwidths and channel ids follow from the names of the bands: they are
-those each network was trained with, not physical constants, and no user has to know them. Parts
+The networks are torchgeo's modules; this module passes them the bands and returns their tokens.
+Wavelengths, bandwidths and channel ids follow from the names of the bands: they are those each
+network was trained with, not physical constants, and no user has to know them. Parts
 of a published network that an embedding does not use (heads, decoders, hypernetworks for other
 sensors) are not built, so the tensor names are those of the published files without those parts.
 
 torchgeo is an extra: `pip install 'eofm[torchgeo]'`. It is imported when a network is built. DOFA
-and Copernicus-FM make their input layer in float32: for lower precision run them under autocast.
+and Copernicus-FM generate their input layer in float32; for lower precision use autocast.
 
 Shapes: B images, C bands, H by W pixels, P patches, N tokens, D width.
 """
@@ -46,12 +46,12 @@ __all__ = [
     "build_foundation",
 ]
 
-# --------------------------------------------------------------------- what the four have in common
+# ------------------------------------------------------------------------------------- common parts
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network is.
+    """Size of a network.
 
     Args:
         width: D.
@@ -71,16 +71,16 @@ class Size:
 
 
 class FoundationTrunk(Trunk):
-    """What the four have in common: torchgeo's modules, whole images, tokens of any block.
+    """Base class: torchgeo's modules, whole images, tokens of any block.
 
     Args:
-        size: How large the network is.
-        recipe: What it will expect.
+        size: Size of the network.
+        recipe: Input that it will expect.
         prefix: Tokens before the patches: a CLS token, or none.
         pooling: The only pooling its published weights are for.
 
     Raises:
-        SpecError: If the recipe's pooling is another, or its size is not a square of whole patches.
+        SpecError: If the recipe's pooling differs, or its size is not a square of whole patches.
     """
 
     def __init__(self, size: Size, recipe: Recipe, prefix: int, pooling: Pooling) -> None:
@@ -100,7 +100,7 @@ class FoundationTrunk(Trunk):
             )
         super().__init__(len(recipe.bands), recipe.size, pooling, size.patch, prefix)
         self.architecture = size
-        self.blocks: nn.ModuleList  # of those whose blocks map tokens to tokens
+        self.blocks: nn.ModuleList  # only for networks whose blocks map tokens to tokens
 
     @property
     def dim(self) -> int:
@@ -115,12 +115,12 @@ class FoundationTrunk(Trunk):
 
     @property
     def drops_tokens(self) -> bool:
-        """Published networks are for comparison: `keep` is refused."""
+        """Return False: published networks are for comparison, and `keep` is refused."""
         return False
 
     @property
     def input_layer(self) -> str:
-        """What takes the bands. It is not a convolution that could be adapted to other bands."""
+        """Name of the input layer, which is not a convolution adaptable to other bands."""
         return "patch_embed"
 
     @property
@@ -139,10 +139,10 @@ class FoundationTrunk(Trunk):
 
         Args:
             pixels: (B, C, H, W), normalised.
-            keep: None; anything else is refused.
+            keep: Must be None.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the network does not take the size.
+            SpecMismatch: If the channels are not C, or the network does not accept the size.
             SpecError: If `keep` is given.
         """
         self.refuse_keep(keep)
@@ -154,10 +154,10 @@ class FoundationTrunk(Trunk):
 
         Args:
             pixels: (B, C, H, W), normalised.
-            keep: None; anything else is refused.
+            keep: Must be None.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the network does not take the size.
+            SpecMismatch: If the channels are not C, or the network does not accept the size.
             SpecError: If `keep` is given.
         """
         self.refuse_keep(keep)
@@ -175,8 +175,8 @@ class FoundationTrunk(Trunk):
         """Return patch tokens of several blocks: see `Trunk.get_intermediate_layers`.
 
         Raises:
-            SpecError: If there is no such block, or no CLS token where one is wanted.
-            SpecMismatch: If the channels are not C, or the network does not take the size.
+            SpecError: If there is no such block, or a CLS token is requested and there is none.
+            SpecMismatch: If the channels are not C, or the network does not accept the size.
         """
         if return_class_token and not self.prefix:
             raise SpecError("CROMA has no CLS token", remedy="leave return_class_token out")
@@ -192,7 +192,7 @@ class FoundationTrunk(Trunk):
         return tuple(patches)
 
     def _walk(self, pixels: Tensor, wanted: Sequence[int]) -> list[Tensor]:
-        """Return the tokens behind the blocks wanted, each (B, prefix + P, D)."""
+        """Return the output tokens of the requested blocks, each (B, prefix + P, D)."""
         self.check_pixels(pixels)
         tokens = self._embed(pixels)
         outputs: list[Tensor] = []
@@ -223,7 +223,7 @@ class FoundationTrunk(Trunk):
         """Return the tokens that enter the first block, (B, prefix + P, D)."""
 
     def _step(self, index: int, tokens: Tensor) -> Tensor:
-        """Return the tokens behind block `index`."""
+        """Return the output tokens of block `index`."""
         out: Tensor = self.blocks[index](tokens)
         return out
 
@@ -233,7 +233,7 @@ class FoundationTrunk(Trunk):
 
     @abstractmethod
     def _pool(self, tokens: Tensor) -> Tensor:
-        """Return the vector (B, D) that the last block's tokens make."""
+        """Return the vector (B, D) pooled from the last block's tokens."""
 
 
 class StandardisedMeanTrunk(FoundationTrunk):
@@ -246,7 +246,7 @@ class StandardisedMeanTrunk(FoundationTrunk):
         return self._normed(tokens[:, 1:].mean(dim=1))
 
 
-# --------------------------------------------------------------------- what a band is to a network
+# ------------------------------------------------------------------ band parameters of the networks
 
 # DOFA, in µm: zhu-xlab/DOFA, pretraining/datasets/waves.json, for its nine Sentinel-2 bands and the
 # placeholder of its two Sentinel-1 channels; B01, B8A, B09 and B10, which it was not trained on,
@@ -277,12 +277,12 @@ PANOPTICON_CHANNELS: Final[Mapping[str, int]] = {
 class DOFATrunk(StandardisedMeanTrunk):
     """DOFA (arXiv 2403.15356): the input layer is generated from wavelengths.
 
-    The vector is the mean over the patches, standardised: torchgeo and the authors put a LayerNorm
-    there whose weights no published file holds. It takes images of the recipe's size only.
+    The vector is the standardised mean over the patches: torchgeo and the authors use a LayerNorm
+    there, whose weights are in no published file. Only images of the recipe's size are accepted.
 
     Args:
-        size: How large the network is.
-        recipe: What it will expect.
+        size: Size of the network.
+        recipe: Input that it will expect.
     """
 
     def __init__(self, size: Size, recipe: Recipe) -> None:
@@ -310,13 +310,13 @@ class DOFATrunk(StandardisedMeanTrunk):
 class CopernicusFMTrunk(StandardisedMeanTrunk):
     """Copernicus-FM (arXiv 2503.11849): the input layer comes from wavelengths and bandwidths.
 
-    Longitude, latitude, date and patch area are given as unknown: the network has a learned token
-    for each. The norms have the authors' epsilon, 1e-6; torchgeo 0.8.1 builds them with 1e-5. The
-    vector is the mean over the patches, standardised, as in DOFA.
+    Longitude, latitude, date and patch area are passed as unknown, for which the network has a
+    learned token each. The norms have the authors' epsilon, 1e-6; torchgeo 0.8.1 builds them with
+    1e-5. The vector is the standardised mean over the patches, as in DOFA.
 
     Args:
-        size: How large the network is.
-        recipe: What it will expect.
+        size: Size of the network.
+        recipe: Input that it will expect.
     """
 
     def __init__(self, size: Size, recipe: Recipe) -> None:
@@ -360,8 +360,8 @@ class PanopticonTrunk(FoundationTrunk):
     do (no antialiasing, offset 0.1); torchgeo antialiases. The vector is the CLS token.
 
     Args:
-        size: How large the network is.
-        recipe: What it will expect.
+        size: Size of the network.
+        recipe: Input that it will expect.
     """
 
     def __init__(self, size: Size, recipe: Recipe) -> None:
@@ -377,7 +377,7 @@ class PanopticonTrunk(FoundationTrunk):
         self.norm = net.model.norm
 
     def _embed(self, pixels: Tensor) -> Tensor:
-        # torchgeo floors the ids in place: they are made again each time
+        # torchgeo floors the ids in place, so they are created anew each time
         ids = torch.tensor(self.channel_ids, device=pixels.device).repeat(len(pixels), 1)
         patches = self.patch_embed({"imgs": pixels, "chn_ids": ids})
         table = _positions(self.pos_embed, self.architecture, pixels, PositionRecipe.DINOV2)
@@ -395,16 +395,16 @@ class PanopticonTrunk(FoundationTrunk):
 class CROMATrunk(FoundationTrunk):
     """The optical or the radar encoder of CROMA (arXiv 2311.00566), without CLS and positions.
 
-    Attention is biased by distance (2D-ALiBi) at the recipe's size, the only one it takes. The
-    vector is the mean over the patches; the feed-forward head behind it, which served the
-    contrastive loss, is left out.
+    Attention is biased by distance (2D-ALiBi) at the recipe's size, the only one accepted. The
+    vector is the mean over the patches, without the feed-forward head that was used for the
+    contrastive loss.
 
     Args:
-        size: How large the network is; the depth is that of this encoder.
-        recipe: What it will expect: the 12 bands of Sentinel-2 L2A, or VV and VH, in that order.
+        size: Size of the network; the depth is that of this encoder.
+        recipe: Expected input: the 12 bands of Sentinel-2 L2A, or VV and VH, in that order.
 
     Raises:
-        SpecError: If the bands are others.
+        SpecError: If the bands differ.
     """
 
     def __init__(self, size: Size, recipe: Recipe) -> None:
@@ -484,8 +484,8 @@ def build_foundation(
 
     Args:
         architecture: A key of `FOUNDATION`.
-        recipe: What it will expect.
-        generator: Source of the initial weights, on the CPU.
+        recipe: Input that it will expect.
+        generator: Random generator of the initial weights, on the CPU.
 
     Raises:
         WeightsError: If no foundation model has that name, or torchgeo is not installed.

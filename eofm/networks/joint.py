@@ -1,11 +1,11 @@
-"""One trunk for several sensors: an input layer each, and everything behind it shared.
+"""One trunk for several sensors, with separate input layers and all other layers shared.
 
     both = share_trunk({"s2-l1c": optical, "s1-grd": radar})
     both(pixels)                        # 13 bands go through one input layer, 2 through the other
-    both.trunks["s1-grd"]               # a trunk like any other, to be exported by itself
+    both.trunks["s1-grd"]               # a normal trunk, which can be exported
 
-Every trunk is whole: the blocks, positions and CLS token of one are those of the other, the same
-tensors in memory. So each is exported with its own recipe, and a copy of all stays shared.
+Every trunk is complete; blocks, positions and CLS token are the same tensors in memory. So each can
+be exported with its recipe, and a deep copy of the joint trunk stays shared.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ __all__ = ["JointTrunk", "share_trunk"]
 
 @final
 class JointTrunk(nn.Module):
-    """Trunks that share all but their input layers; pixels find theirs by their number of bands.
+    """Trunks that share all but their input layers; the number of bands selects the trunk.
 
-    Batch norms are shared as well: before a sensor's trunk is used on its own, their statistics
-    are taken of its images (`eofm.networks.state.refresh_batch_norms`).
+    Batch norms are shared too: before a sensor's trunk is used alone, their statistics are computed
+    from its images (`eofm.networks.state.refresh_batch_norms`).
 
     Args:
         trunks: Name of a sensor -> its trunk; `share_trunk` makes them share.
 
     Raises:
-        ConfigError: If there are fewer than two, they have the same number of bands, or differ in
-            width, patches or pooling.
+        ConfigError: If there are fewer than two trunks, or they have the same number of bands or
+            differ in width, patches or pooling.
     """
 
     def __init__(self, trunks: Mapping[str, Trunk]) -> None:
@@ -64,7 +64,7 @@ class JointTrunk(nn.Module):
 
     @property
     def drops_tokens(self) -> bool:
-        """Whether `keep` is understood."""
+        """Whether `keep` is supported."""
         return self._drops_tokens
 
     @property
@@ -91,7 +91,7 @@ class JointTrunk(nn.Module):
         """Return the trunk of a sensor.
 
         Raises:
-            ConfigError: If there is none of that name.
+            ConfigError: If there is no sensor of that name.
         """
         if name not in self.trunks:
             raise ConfigError(
@@ -106,7 +106,7 @@ class JointTrunk(nn.Module):
         """Return one vector per image, (B, D).
 
         Args:
-            pixels: (B, C, H, W), normalised as the trunk of a sensor of C bands takes them.
+            pixels: (B, C, H, W), normalised for the trunk of the sensor with C bands.
             keep: int64 (B, K), the patches to see; all of them if None.
 
         Raises:
@@ -119,7 +119,7 @@ class JointTrunk(nn.Module):
         """Return tokens after the final norm, (B, prefix + P, D): see `Trunk.forward_features`.
 
         Args:
-            pixels: (B, C, H, W), normalised as the trunk of a sensor of C bands takes them.
+            pixels: (B, C, H, W), normalised for the trunk of the sensor with C bands.
             keep: int64 (B, K), the patches to see; all of them if None.
 
         Raises:
@@ -128,10 +128,10 @@ class JointTrunk(nn.Module):
         return self._taker(pixels).forward_features(pixels, keep)
 
     def _taker(self, pixels: Tensor) -> Trunk:
-        """Return the trunk whose number of bands the pixels have.
+        """Return the trunk with the number of bands of the pixels.
 
         Raises:
-            SpecMismatch: If there is none.
+            SpecMismatch: If there is no such trunk.
         """
         if pixels.ndim != 4 or pixels.shape[1] not in self._of_bands:
             raise SpecMismatch(
@@ -161,10 +161,10 @@ def _check(trunks: Mapping[str, Trunk]) -> None:
 
 
 def share_trunk(trunks: Mapping[str, Trunk]) -> JointTrunk:
-    """Make all trunks use the first one's tensors, but for their input layers, and join them.
+    """Make all trunks use the first one's tensors except for input layers, and join them.
 
     Args:
-        trunks: Name of a sensor -> its trunk, of one architecture; they are changed.
+        trunks: Name of a sensor -> its trunk, all of one architecture; modified in place.
 
     Raises:
         ConfigError: If they cannot be joined: see `JointTrunk`.
@@ -177,7 +177,7 @@ def share_trunk(trunks: Mapping[str, Trunk]) -> JointTrunk:
 
 
 def _share(first: nn.Module, other: nn.Module, own: str) -> None:
-    """Put the parts of `first` into `other`, down to the layer that stays its own."""
+    """Replace the parts of `other` by those of `first`, except the layer that stays separate."""
     head, _, rest = own.partition(".")
     for name, parameter in list(first.named_parameters(recurse=False)):
         other.register_parameter(name, parameter)

@@ -1,6 +1,6 @@
 """ResNets on timm's blocks (arXiv 1512.03385), with the names of torchvision and without a head.
 
-The state dict of `resnet50` is torchvision's but for `fc`, so DINO's `dino_resnet50_pretrain.pth`
+The state dict of `resnet50` is torchvision's without `fc`, so DINO's `dino_resnet50_pretrain.pth`
 (arXiv 2104.14294), torchvision's, timm's and SoftCon's files load by name.
 
 Shapes: B images, C bands, H by W pixels, P cells of the last map, D width.
@@ -32,7 +32,7 @@ _STAGES: Final[Mapping[tuple[tuple[int, ...], bool], str]] = {
 
 
 def architecture_of(state: Mapping[str, Tensor]) -> str | None:
-    """Return which of `RESNETS` a state is of, or None if it is none of them.
+    """Return the name in `RESNETS` of a state dict's architecture, or None if there is none.
 
     Args:
         state: Tensors under torchvision's names.
@@ -42,7 +42,7 @@ def architecture_of(state: Mapping[str, Tensor]) -> str | None:
     return _STAGES.get((depths, "layer1.0.conv3.weight" in state))
 
 
-STRIDE: Final = 32  # pixels of a side of a cell of the last map
+STRIDE: Final = 32  # side of a cell of the last map in pixels
 
 
 @final
@@ -52,7 +52,7 @@ class ResNet(Trunk):
     Args:
         name: A key of `RESNETS`.
         channels: Bands, C.
-        size: Native height and width in pixels; any other size is taken as well.
+        size: Native height and width in pixels; other sizes are accepted too.
         pooling: Only the mean: there is no CLS token.
 
     Raises:
@@ -72,7 +72,7 @@ class ResNet(Trunk):
         super().__init__(channels, size, pooling, multiple=1, prefix=0)
         self._dim = RESNETS[name]
         # a random network is a control: with the last scale of each branch at zero, as timm
-        # starts, it would be a few convolutions only
+        # initialises it, it would consist of a few convolutions only
         net = timm.create_model(name, in_chans=channels, num_classes=0, zero_init_last=False)
         self.conv1, self.bn1 = net.get_submodule("conv1"), net.get_submodule("bn1")
         self.act1, self.maxpool = net.get_submodule("act1"), net.get_submodule("maxpool")
@@ -91,12 +91,12 @@ class ResNet(Trunk):
 
     @property
     def block(self) -> int:
-        """Pixels of a side of a cell of the last map, also where the image ends within one."""
+        """Side of a cell of the last map in pixels, also for cells cut by the image border."""
         return STRIDE
 
     @property
     def drops_tokens(self) -> bool:
-        """A convolution needs its neighbours: `keep` is refused."""
+        """Return False: a convolution needs all pixels, and `keep` is refused."""
         return False
 
     @property
@@ -119,7 +119,7 @@ class ResNet(Trunk):
 
         Args:
             pixels: (B, C, H, W), normalised.
-            keep: None; anything else is refused.
+            keep: Must be None.
 
         Raises:
             SpecMismatch: If the channels are not C.
@@ -133,7 +133,7 @@ class ResNet(Trunk):
 
         Args:
             pixels: (B, C, H, W), normalised.
-            keep: None; anything else is refused.
+            keep: Must be None.
 
         Raises:
             SpecMismatch: If the channels are not C.
@@ -155,7 +155,7 @@ class ResNet(Trunk):
         See `Trunk.get_intermediate_layers`.
 
         Raises:
-            SpecError: If there is no such stage, or a CLS token is wanted.
+            SpecError: If there is no such stage, or a CLS token is requested.
             SpecMismatch: If the channels are not C.
         """
         if return_class_token:
@@ -185,13 +185,13 @@ def build_resnet(
     *,
     pooling: Pooling = Pooling.MEAN,
 ) -> ResNet:
-    """Build a ResNet by name, with weights drawn from `generator`: He's, to the fan-out.
+    """Build a ResNet by name, with He's initialisation (fan-out) from `generator`.
 
     Args:
         name: A key of `RESNETS`.
         channels: Bands, C.
         size: Native height and width in pixels.
-        generator: Source of the initial weights, on the CPU.
+        generator: Random generator of the initial weights, on the CPU.
         pooling: Only the mean.
 
     Raises:

@@ -1,12 +1,12 @@
-"""The tensors of a network: read from a file, made to fit, loaded without leaving one over, hashed.
+"""The tensors of a network: reading files, adapting, strict loading, hashing.
 
-To make published weights fit, a state dict goes in and a state dict comes out. Every such function
-is pure: the state it is given is left as it was. Which tensors a file may hold, and under which
-names, is `eofm.weights.keymaps`'s business.
+Adaptations of published weights map a state dict to a state dict. They are pure functions that do
+not modify their input. `eofm.weights.keymaps` defines which tensors a file may hold, and their
+names.
 
-Batch norms remember the mean and variance of what they saw in training. A student that saw images
-with hidden parts, or a network that saw two sensors in turn, remembers those of no image that it
-will ever be given: before it is used, `refresh_batch_norms` computes them again.
+Batch norms store the mean and variance of their inputs in training. For a student that was trained
+on masked images, or a network trained on two sensors in turn, these statistics match no later
+input. `refresh_batch_norms` recomputes them before the network is used.
 
 Shapes: O output channels, C bands, k by k pixels of a patch, P patches, D width.
 """
@@ -56,8 +56,8 @@ def read_state(path: Path | str) -> State:
     """Read a plain state dict: `.safetensors`, or a `.pth` without code in it.
 
     Raises:
-        WeightsError: If the file is missing, damaged, a web page, holds pickled code, or holds
-            something else than named tensors.
+        WeightsError: If the file is missing, damaged, a web page, or holds pickled code or anything
+            other than named tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,20 +120,20 @@ def _only_tensors(content: object, path: Path) -> State:
     return _unwrapped({str(k): v for k, v in content.items() if isinstance(v, Tensor)})
 
 
-# What torch.compile and DataParallel/DistributedDataParallel put before every name.
+# Prefixes of names from torch.compile and DataParallel/DistributedDataParallel.
 _WRAPPERS: Final = ("_orig_mod.", "module.")
 
 
 def _unwrapped(state: State) -> State:
-    """Return tensors without the prefix of a wrapper that all of them carry."""
-    for wrapper in _WRAPPERS * 2:  # each may be around the other
+    """Remove the prefix of a wrapper if all names have it."""
+    for wrapper in _WRAPPERS * 2:  # they may be nested in either order
         if all(key.startswith(wrapper) for key in state):
             state = {key.removeprefix(wrapper): value for key, value in state.items()}
     return state
 
 
 def _ungrouped(content: Mapping[object, object]) -> Mapping[object, object]:
-    """Return a file of nothing but state dicts (CROMA's five) as one, with their names in front."""
+    """Merge a file of several state dicts (CROMA's five) into one, with their names as prefix."""
     groups = {name: part for name, part in content.items() if isinstance(part, Mapping)}
     if not groups or len(groups) < len(content):
         return content
@@ -141,15 +141,15 @@ def _ungrouped(content: Mapping[object, object]) -> Mapping[object, object]:
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load every tensor of `state` into `module`, and fill every tensor of `module`.
+    """Load `state` into `module`, requiring exactly the same tensors.
 
     Args:
-        module: Receives the tensors.
+        module: Module to load into.
         state: Named tensors.
         where: File or card, for the message.
 
     Raises:
-        WeightsError: If a name is missing or foreign, or a shape differs; all are listed.
+        WeightsError: If a name is missing or unexpected, or a shape differs; all are listed.
     """
     own = module.state_dict()
     faults = [f"missing {key}" for key in own if key not in state]
@@ -180,26 +180,26 @@ def state_sha256(module: nn.Module) -> str:
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether the network remembers statistics of batches."""
+    """Whether the network stores statistics of batches."""
     return bool(_batch_norms(network))
 
 
 @torch.no_grad()
 def refresh_batch_norms(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace what the batch norms remember by the average over these batches.
+    """Replace the batch norm statistics by the average over these batches.
 
-    Each batch counts alike, so they should be of one size. Nothing but the statistics changes, and
-    the network is left in the mode, evaluation or training, that it was in.
+    Batches have equal weight, so they should have the same size. Only the statistics change; the
+    mode of the network (evaluation or training) is preserved.
 
     Args:
-        network: A network without batch norm is left alone.
-        batches: Pixels as the network takes them, (B, C, H, W), normalised.
+        network: Network to update; without batch norm it is unchanged.
+        batches: Normalised pixels as network input, (B, C, H, W).
 
     Returns:
-        How many batches were used; 0 where there is no batch norm.
+        Number of batches used; 0 if there is no batch norm.
 
     Raises:
-        TrainingError: If there is no batch.
+        TrainingError: If there are no batches.
     """
     norms = _batch_norms(network)
     if not norms:
@@ -209,7 +209,7 @@ def refresh_batch_norms(network: nn.Module, batches: Iterable[Tensor]) -> int:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch: the plain average over all batches
-    network.eval()  # no dropout, no drop path: only the batch norms look at their batch
+    network.eval()  # no dropout or drop path: only batch norms use batch statistics
     count = 0
     try:
         for norm in norms:
@@ -236,27 +236,28 @@ def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
     return [m for m in modules if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
-# --------------------------------------------------------------------- making published weights fit
+# --------------------------------------------------------------------- adapting published weights
 
 # ----------------------------------------------------------------------------- input layer
 
 
 class InputInit(StrEnum):
-    """How the input layer for C bands comes from that for red, green and blue.
+    """Initialisation of the input layer for C bands from that for red, green and blue.
 
-    All rules but `RANDOM` copy: band c gets a sum of the colours' filters, weighted by
-    `colour_shares`. They keep the bias. An image with one value in every band then gives the
-    response the RGB layer has to gray of that value, exactly, where each colour's shares add to 1.
+    All rules except `RANDOM` copy: band c gets a sum of the colours' filters, weighted by
+    `colour_shares`. They keep the bias. For an image with the same value in every band, the
+    response is exactly the RGB layer's response to gray of that value if each colour's shares add
+    to 1.
 
-    `RANDOM` draws weight and bias afresh, as SoftCon is reported to do; nothing is kept.
-    `RGB_MATCHED` gives the red, green and blue bands their own filters, untouched, and the others
-    zeros. Gray is exact if all three colours are among the bands; a colour that is not is lost.
-    `RGB_NEAREST` shares each colour's filter equally among the bands whose wavelength is nearest to
-    it; a colour that is nearest to none goes to the one band nearest to it. Gray is exact for any
-    bands. Both become `MEAN` for Sentinel-1, which has no colours.
+    `RANDOM` draws new weight and bias, as SoftCon is reported to do.
+    `RGB_MATCHED` gives the red, green and blue bands their own filters unchanged, and the others
+    zeros. Gray is exact if all three colours are among the bands; a missing colour is lost.
+    `RGB_NEAREST` divides each colour's filter equally among the bands for which it is the nearest
+    colour; a colour without such a band goes to the band nearest to it. Gray is exact for any
+    bands. Both rules equal `MEAN` for Sentinel-1, which has no colours.
     `MEAN` gives every band (R + G + B) / C. Gray is exact for any bands.
     `TIMM` cycles R, G, B over the channels, times 3 / C: spectrally wrong for Sentinel-2, whose
-    blue gets the green filter; kept for comparison. Gray is exact only where 3 divides C.
+    blue gets the green filter; kept for comparison. Gray is exact only if 3 divides C.
     """
 
     RANDOM = "random"
@@ -268,16 +269,16 @@ class InputInit(StrEnum):
 
 _COLOURS: Final = ("R", "G", "B")
 _COLOUR_OF: Final = {"B04": 0, "B03": 1, "B02": 2, "R": 0, "G": 1, "B": 2}
-# Above this wavelength there is no reflected sunlight to speak of: radar.
+# Above this wavelength reflected sunlight is negligible; such bands are radar.
 _LONGEST_OPTICAL_NM: Final = 1e5
 
 
 def colour_shares(bands: Sequence[str], rule: InputInit) -> Tensor:
-    """Return how much of each colour's filter each band gets: float32 (3, C), rows R, G, B.
+    """Return the share of each colour's filter for each band: float32 (3, C), rows R, G, B.
 
     Args:
         bands: Canonical names in input order.
-        rule: Any that copies.
+        rule: Any rule that copies.
 
     Raises:
         WeightsError: If the rule is `RANDOM`, which copies nothing.
@@ -302,25 +303,25 @@ def _is_optical(band: str) -> bool:
 
 
 def nearest_colours(bands: Sequence[str]) -> Tensor:
-    """Return which of red, green and blue is nearest to each band by wavelength, int64 (C,)."""
+    """Return the index of the colour (R, G, B) nearest to each band in wavelength, int64 (C,)."""
     return _distances(bands).argmin(dim=0)
 
 
 def colour_bands(bands: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the positions of red, green and blue among bands; None where one is not there."""
+    """Return the positions of red, green and blue among bands; None if one is missing."""
     at = {_COLOUR_OF[band]: i for i, band in enumerate(bands) if band in _COLOUR_OF}
     return (at[0], at[1], at[2]) if len(at) == 3 else None
 
 
 def _distances(bands: Sequence[str]) -> Tensor:
-    """Return how far in nanometres each band is from each colour, (3, C)."""
+    """Return the distance of each band from each colour in nanometres, (3, C)."""
     band_nm = torch.tensor([BANDS[band].wavelength_nm for band in bands])
     colour_nm = torch.tensor([BANDS[colour].wavelength_nm for colour in _COLOURS])
     return (colour_nm[:, None] - band_nm).abs()
 
 
 def _nearest_shares(bands: Sequence[str]) -> Tensor:
-    """Share each colour among the bands nearest to it; radar bands get nothing."""
+    """Divide each colour among the bands nearest to it; radar bands get nothing."""
     optical = torch.tensor([_is_optical(band) for band in bands])
     mine = functional.one_hot(nearest_colours(bands), 3).T.bool() & optical
     nearest = _distances(bands).where(optical, torch.inf).argmin(dim=1)
@@ -342,8 +343,8 @@ def adapt_input(
         state: Holds `{key}.weight` (O, 3, k, k) in the order R, G, B, and, unless the layer has
             none, `{key}.bias` (O,).
         bands: Canonical names in input order.
-        rule: How to make the layer.
-        generator: Source of randomness of `RANDOM`.
+        rule: Rule for the new layer.
+        generator: Random generator for `RANDOM`.
         key: Name of the layer.
 
     Raises:
@@ -362,7 +363,7 @@ def adapt_input(
         weight, bias = _random_layer(rgb, bias, len(bands), generator)
         return {**state, f"{key}.weight": weight, **_named(f"{key}.bias", bias)}
     shares = colour_shares(bands, rule).to(rgb.device)
-    # colour by colour, so that a filter that is copied whole is copied to the bit
+    # colour by colour, so that a fully copied filter is bit-identical
     parts = [rgb[:, i, None].float() * shares[i, :, None, None] for i in range(3)]
     return {**state, f"{key}.weight": (parts[0] + parts[1] + parts[2]).to(rgb.dtype)}
 
@@ -400,19 +401,19 @@ def fold_affine(
     key: str = "patch_embed.proj",
     norm: str | None = None,
 ) -> State:
-    """Return `state` whose input layer takes u where it took z = scale * u + offset.
+    """Return `state` with an input layer for u instead of z = scale * u + offset.
 
     DINOv2's filters expect roughly unit variance; `two_sigma` pixels are u = (z + 2) / 4, hence
-    the defaults. Exact wherever nothing is padded, as in a patch embedding. A layer without a bias
-    (a ResNet's) cannot take the offset: batch norm, which follows it, absorbs it, from batch
-    statistics at once when training, and from its running mean when `norm` names it.
+    the defaults. The result is exact without padding, as in a patch embedding. A layer without a
+    bias (as in a ResNet) cannot absorb the offset; the batch norm after it does, by its batch
+    statistics in training, and by its running mean if `norm` names it.
 
     Args:
         state: Holds `{key}.weight` (O, C, k, k) and, unless the layer has none, `{key}.bias` (O,).
         scale: Factor from u to z.
         offset: Offset from u to z.
         key: Name of the layer.
-        norm: Name of the batch norm behind a layer without a bias.
+        norm: Name of the batch norm after a layer without a bias.
 
     Raises:
         WeightsError: If the layer is missing.
@@ -423,7 +424,7 @@ def fold_affine(
 
 
 def _shift_response(state: Mapping[str, Tensor], by: Tensor, key: str, norm: str | None) -> State:
-    """Add `by` (O,) to what the layer answers: to its bias, else off the running mean behind it."""
+    """Add `by` (O,) to the layer's response: to its bias, or by the next norm's running mean."""
     _, bias = _input_layer(state, key)
     mean = f"{norm}.running_mean"
     if bias is not None:
@@ -439,21 +440,21 @@ def select_input_bands(
     norm: str | None = None,
     held: Mapping[str, float] | None = None,
 ) -> State:
-    """Return `state` whose input layer takes the bands `want` where it took `have`.
+    """Return `state` with an input layer for the bands `want` instead of `have`.
 
-    A band keeps its filter wherever it goes. One that is new gets zeros: until it is trained it
-    changes nothing. One that goes is taken to have been constant, and its response is kept: exact
-    for images in which it had that value everywhere (not where the layer pads with zeros).
+    Bands keep their filters in the new order. A new band gets zeros and has no effect until it is
+    trained. A removed band is treated as constant, and its response is kept, which is exact for
+    images in which it had that value everywhere (except where the layer pads with zeros).
 
-    So an encoder for L1C (13 bands) continues on L2A (12), and back.
+    So an encoder for L1C (13 bands) can continue on L2A (12), and vice versa.
 
     Args:
         state: Holds `{key}.weight` (O, C, k, k) and, unless the layer has none, `{key}.bias` (O,).
         have: Canonical names of the C bands the layer is for.
         want: Canonical names in the new input order.
         key: Name of the layer.
-        norm: Name of the batch norm behind a layer without a bias.
-        held: Normalised value of a band that goes, 0 where not given. 0.5 is the mean of a band
+        norm: Name of the batch norm after a layer without a bias.
+        held: Normalised value of each removed band, 0 if not given. 0.5 is the mean of a band
             under `two_sigma`, 0 under `zscore`.
 
     Raises:
@@ -484,10 +485,10 @@ def select_input_bands(
 
 
 class PositionRecipe(StrEnum):
-    """How a table of position embeddings is brought to another grid. They are not equal.
+    """Interpolation of a table of position embeddings to another grid; results differ.
 
-    `DINOV2` is what DINOv2 itself does at run time: its register-free models bicubic by the scale
-    factor (target + 0.1) / source, without antialiasing; its models with registers as `TIMM`.
+    `DINOV2` is DINOv2's interpolation at run time: for models without registers bicubic by the
+    scale factor (target + 0.1) / source, without antialiasing; for models with registers as `TIMM`.
     `TIMM` is bicubic by size with antialiasing.
     """
 
@@ -504,19 +505,19 @@ def resize_position_embedding(
     *,
     registers: bool = False,
 ) -> State:
-    """Return `state` with its position table brought from a square grid to `grid`.
+    """Return `state` with its position table interpolated from a square grid to `grid`.
 
     Args:
         state: Holds `key`, (1, prefix + P, D) with P a square number: 37 x 37 for DINOv2.
-        grid: Rows and columns of patches wanted.
-        recipe: How to interpolate.
+        grid: Target rows and columns of patches.
+        recipe: Method of interpolation.
         key: Name of the table.
         prefix: Entries before the patches: 1 for a CLS token (DINOv2, also with registers), 0
-            where none has a position (timm's DINOv2 with registers).
+            if no such token has a position (timm's DINOv2 with registers).
         registers: The model has registers.
 
     Raises:
-        WeightsError: If there is no table, or it is not that of a square grid.
+        WeightsError: If there is no table, or its grid is not square.
     """
     if key not in state or state[key].ndim != 3:
         raise WeightsError("the weights have no position table", expected=f"{key}: (1, 1 + P, D)")
@@ -542,18 +543,18 @@ def resample_positions(
     *,
     registers: bool = False,
 ) -> Tensor:
-    """Interpolate the patch part of a position table in float32; what stands before it is kept.
+    """Interpolate the patch part of a position table in float32; entries before it are kept.
 
     Args:
         table: (1, prefix + P, D), patches by row.
         source: Rows and columns of the table.
-        target: Rows and columns wanted.
-        recipe: How to interpolate.
+        target: Target rows and columns.
+        recipe: Method of interpolation.
         prefix: Entries before the patches.
         registers: The model has registers.
 
     Returns:
-        (1, prefix + P', D); the table itself where the grids agree.
+        (1, prefix + P', D); the table itself if the grids are equal.
     """
     if source == target:
         return table

@@ -1,9 +1,9 @@
 """Any vision transformer or convolutional network of timm by name, as a `Trunk`.
 
 `timm:vit_small_patch16_dinov3`, `timm:vit_base_patch16_224`, `timm:resnet50`: the name after the
-prefix is timm's, with or without a tag. The network is timm's own, untouched, under `model.`:
-the names of its tensors are those of timm's files behind that prefix. It is tried out, and run on
-the patches that are kept.
+prefix is timm's, with or without a tag. The network is timm's module, unchanged, under `model.`;
+the names of its tensors are that prefix and the names in timm's files. A trial run determines the
+layout of its features. The network can be run on the kept patches only.
 
 Shapes: B images, C bands, H by W pixels, P patches of which K are kept, N tokens, D width.
 """
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class Features(Enum):
-    """How a network lays out what it sees."""
+    """Layout of a network's features."""
 
     TOKENS = auto()  # (B, prefix + P, D)
     MAP = auto()  # (B, D, rows, columns)
@@ -55,7 +55,7 @@ class Features(Enum):
 
 
 class TimmModel(Protocol):
-    """What the networks of timm have in common."""
+    """Common interface of the networks of timm."""
 
     num_features: int
     pretrained_cfg: dict[str, Any]
@@ -70,7 +70,7 @@ class TimmModel(Protocol):
         ...
 
     def reset_classifier(self, num_classes: int, global_pool: str) -> None:
-        """Choose how features become one vector."""
+        """Choose the pooling of features into one vector."""
         ...
 
     def group_matcher(self, coarse: bool) -> dict[str, Any]:
@@ -85,15 +85,15 @@ class TimmModel(Protocol):
 
 
 def as_timm(model: nn.Module) -> TimmModel:
-    """Return the same network, known to be timm's."""
+    """Return the same network, typed as timm's."""
     return cast(TimmModel, model)
 
 
 def known(name: str) -> str:
-    """Return the name, if timm has such a network.
+    """Return the name if timm has such a network.
 
     Raises:
-        WeightsError: If it has none; the nearest names are listed.
+        WeightsError: If timm has no such network; the nearest names are listed.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
@@ -106,14 +106,14 @@ def known(name: str) -> str:
 
 
 def create(name: str, channels: int, size: tuple[int, int]) -> nn.Module:
-    """Return a network for images of `size`, and of other sizes where timm offers that.
+    """Return a network for images of `size`, and of other sizes if timm supports that.
 
     Raises:
         WeightsError: If timm has no such network.
         SpecError: If it cannot be built for that size.
     """
     known(name)
-    # a constructor refuses an option it does not have by TypeError; which has which is not stated
+    # a constructor raises TypeError for an unknown option; timm does not list the options
     for options in ({"img_size": size, "dynamic_img_size": True}, {"img_size": size}):
         try:
             return create_with(name, channels, options)
@@ -134,10 +134,10 @@ def create_with(name: str, channels: int, options: dict[str, Any]) -> nn.Module:
 def try_out(
     model: nn.Module, name: str, channels: int, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Return features and vector of an empty image: their shapes are stated nowhere.
+    """Return features and vector of an empty image, as their shapes are not documented.
 
     Raises:
-        SpecError: If the network does not take images of that size.
+        SpecError: If the network does not accept images of that size.
     """
     model.eval()
     try:
@@ -165,8 +165,8 @@ def layout_of(
 
     Args:
         model: The network.
-        name: As timm calls it.
-        features: Of one image, in the layout to be found out.
+        name: Name of the network in timm.
+        features: Features of one image, in the unknown layout.
         size: Height and width of that image in pixels.
 
     Raises:
@@ -201,7 +201,7 @@ def _kept(tokens: Tensor, keep: Tensor, prefix: int) -> Tensor:
 
 
 def vit_features(model: VisionTransformer, pixels: Tensor, keep: Tensor) -> Tensor:
-    """Return `model.forward_features` of the kept patches: positions are added before."""
+    """Return `model.forward_features` of the kept patches, which keep their positions."""
     tokens = model._pos_embed(model.patch_embed(pixels))
     tokens = model.norm_pre(_kept(tokens, keep, model.num_prefix_tokens))
     normed: Tensor = model.norm(model.blocks(tokens))
@@ -209,7 +209,7 @@ def vit_features(model: VisionTransformer, pixels: Tensor, keep: Tensor) -> Tens
 
 
 def eva_features(model: Eva, pixels: Tensor, keep: Tensor) -> Tensor:
-    """Return `model.forward_features` of the kept patches, each with its own rotary position."""
+    """Return `model.forward_features` of the kept patches with their rotary positions."""
     tokens, rope = model._pos_embed(model.patch_embed(pixels))
     tokens = model.norm_pre(_kept(tokens, keep, model.num_prefix_tokens))
     per_block = _kept_rope(rope, keep, len(model.blocks))
@@ -223,7 +223,7 @@ def _kept_rope(rope: Tensor | None, keep: Tensor, depth: int) -> list[Tensor | N
     """Return rotary positions of the kept patches for each block, (B, 1 or heads, K, 2 d).
 
     Args:
-        rope: (P, 2 d) for all blocks, (depth, heads, P, 2 d) where each has its own, or None.
+        rope: (P, 2 d) for all blocks, (depth, heads, P, 2 d) if blocks differ, or None.
         keep: int64 (B, K).
         depth: Number of blocks.
     """
@@ -238,11 +238,11 @@ def _kept_rope(rope: Tensor | None, keep: Tensor, depth: int) -> list[Tensor | N
 
 PREFIX: Final = "timm:"
 
-# Where timm's final norms and poolings lie: behind the last block.
+# Names of timm's final norms and poolings, after the last block.
 _TAIL: Final = ("norm.", "fc_norm.", "head.")
 
-# LayerScale starts at 1e-5 or 1e-6, and a random network would be nearly the identity: the
-# comment at `eofm.networks.vit.LAYER_SCALE_INIT`.
+# LayerScale starts at 1e-5 or 1e-6, so a random network would be nearly the identity; see
+# `eofm.networks.vit.LAYER_SCALE_INIT`.
 _SCALES: Final = (".gamma", ".gamma_1", ".gamma_2")
 
 
@@ -250,19 +250,18 @@ _SCALES: Final = (".gamma", ".gamma_1", ".gamma_2")
 class TimmTrunk(Trunk):
     """A network of timm without its classifier.
 
-    The vector is what timm makes of the features without a classifier: pooled, and normalised
-    where the network does that after pooling. Positions for another size are interpolated as timm
-    does.
+    The vector is timm's output without a classifier: pooled, and normalised if the network does so
+    after pooling. Positions for another size are interpolated by timm.
 
     Args:
-        name: As timm calls it.
+        name: Name of the network in timm.
         channels: Bands, C.
         size: Native height and width in pixels.
         pooling: The CLS token, or the mean over patches or cells.
 
     Raises:
         WeightsError: If timm has no such network, or its features are neither tokens nor a map.
-        SpecError: If the network has no CLS token to pool, or does not take images of that size.
+        SpecError: If the network has no CLS token to pool, or does not accept images of that size.
     """
 
     def __init__(
@@ -306,21 +305,21 @@ class TimmTrunk(Trunk):
 
     @property
     def drops_tokens(self) -> bool:
-        """Whether `keep` is understood: by timm's `VisionTransformer` and `Eva` (DINOv3)."""
+        """Whether `keep` is supported, as by timm's `VisionTransformer` and `Eva` (DINOv3)."""
         return isinstance(self.model, VisionTransformer | Eva)
 
     @property
     def input_layer(self) -> str:
-        """The first convolution, as timm states it."""
+        """Name of the first convolution, as stated by timm."""
         return self._input_layer
 
     @property
     def depth(self) -> int:
-        """Number of blocks, as timm groups parameters."""
+        """Number of blocks in timm's parameter groups."""
         return max(v for k, v in self._groups().items() if not k.startswith(_TAIL))
 
     def layer_of(self, parameter: str) -> int:
-        """Return 0 for the stem, k + 1 for block k, depth + 1 for what follows: timm's groups."""
+        """Return timm's group: 0 for the stem, k + 1 for block k, depth + 1 for later layers."""
         name = parameter.removeprefix("model.")
         return self.depth + 1 if name.startswith(_TAIL) else self._groups()[name]
 
@@ -340,20 +339,20 @@ class TimmTrunk(Trunk):
             keep: int64 (B, K), the patches to see; all of them if None.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the network does not take the size.
-            SpecError: If `keep` is given to a network that cannot leave patches out.
+            SpecMismatch: If the channels are not C, or the network does not accept the size.
+            SpecError: If `keep` is given to a network that cannot drop patches.
         """
         features = self._features(pixels, keep)
         if not self.prefix:
             return as_timm(self.model).forward_head(features, pre_logits=True)
-        # not by timm's head: that of a distilled network would mix CLS and distillation token
+        # not timm's head, which mixes CLS and distillation token in a distilled network
         cls = self.pooling is Pooling.CLS
         vector = features[:, 0] if cls else features[:, self.prefix :].mean(dim=1)
         norm = dict(self.model.named_children()).get("fc_norm")
         return vector if norm is None else norm(vector)
 
     def forward_features(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return tokens as timm's `forward_features` does, maps row by row.
+        """Return tokens of timm's `forward_features`; maps are flattened row by row.
 
         Args:
             pixels: (B, C, H, W), normalised.
@@ -363,8 +362,8 @@ class TimmTrunk(Trunk):
             (B, prefix + P, D), or (B, prefix + K, D).
 
         Raises:
-            SpecMismatch: If the channels are not C, or the network does not take the size.
-            SpecError: If `keep` is given to a network that cannot leave patches out.
+            SpecMismatch: If the channels are not C, or the network does not accept the size.
+            SpecError: If `keep` is given to a network that cannot drop patches.
         """
         features = self._features(pixels, keep)
         if self._layout is Features.TOKENS:
@@ -391,13 +390,13 @@ class TimmTrunk(Trunk):
         return_class_token: bool = False,
         norm: bool = True,
     ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
-        """Return what timm calls intermediates: of a ViT its blocks, of a ResNet stem and stages.
+        """Return timm's intermediates: blocks of a ViT, stem and stages of a ResNet.
 
         See `Trunk.get_intermediate_layers`.
 
         Raises:
-            SpecError: If there is no such layer, or no CLS token where one is wanted.
-            SpecMismatch: If the channels are not C, or the network does not take the size.
+            SpecError: If there is no such layer, or a CLS token is requested and there is none.
+            SpecMismatch: If the channels are not C, or the network does not accept the size.
         """
         self.check_pixels(x)
         if return_class_token and "model.cls_token" not in dict(self.named_parameters()):
@@ -413,10 +412,10 @@ class TimmTrunk(Trunk):
         return tuple(_arranged(maps, reshape) for maps in outputs)
 
     def check_pixels(self, pixels: Tensor) -> None:
-        """Refuse what the network cannot take.
+        """Refuse invalid input of the network.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the network does not take the size.
+            SpecMismatch: If the channels are not C, or the network does not accept the size.
         """
         super().check_pixels(pixels)
         if not self._any_size and tuple(pixels.shape[2:]) != self.size:
@@ -445,12 +444,12 @@ def build_timm(
         architecture: timm's name, with or without `timm:` before it.
         channels: Bands, C.
         size: Native height and width in pixels.
-        generator: Source of the initial weights, on the CPU.
-        pooling: What `forward` returns.
+        generator: Random generator of the initial weights, on the CPU.
+        pooling: Pooling of the vector that `forward` returns.
 
     Raises:
         WeightsError: If timm has no such network, or its features are neither tokens nor a map.
-        SpecError: If the network has no CLS token to pool, or does not take images of that size.
+        SpecError: If the network has no CLS token to pool, or does not accept images of that size.
     """
     with drawn_from(generator):
         trunk = TimmTrunk(architecture.removeprefix(PREFIX), channels, size, pooling)
@@ -462,7 +461,7 @@ def build_timm(
 
 
 def default_pooling(architecture: str) -> Pooling:
-    """Return the CLS token where a network of timm has one, else the mean.
+    """Return CLS pooling if a network of timm has a CLS token, else the mean.
 
     Args:
         architecture: timm's name, with or without `timm:` before it.

@@ -1,4 +1,4 @@
-"""What every network of this package is: pixels in, one vector per image out, tokens on request.
+"""Interface of every network: pixels in, one vector per image out, tokens on request.
 
 Shapes: B images, C bands, H by W pixels, P patches (of a ResNet: cells of its last map) of which K
 are kept, D width.
@@ -21,9 +21,9 @@ __all__ = ["Trunk", "drawn_from"]
 
 @contextmanager
 def drawn_from(generator: torch.Generator) -> Iterator[None]:
-    """Let foreign constructors, which know only the global random state, draw from `generator`.
+    """Let third-party constructors, which use the global random state, draw from `generator`.
 
-    The global state on the CPU is left as it was.
+    The global state on the CPU is restored afterwards.
     """
     seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
     with torch.random.fork_rng(devices=[]):
@@ -36,7 +36,7 @@ class Trunk(nn.Module, ABC):
 
     Args:
         channels: Bands, C.
-        size: Native height and width in pixels: the size its recipe states.
+        size: Native height and width in pixels, as in its recipe.
         pooling: What `forward` returns: the CLS token, or the mean over the patches.
         multiple: Height and width of an image must be multiples of this many pixels.
         prefix: Tokens before the patches in `forward_features`: CLS, registers.
@@ -66,18 +66,18 @@ class Trunk(nn.Module, ABC):
 
     @property
     def block(self) -> int:
-        """Side in pixels of the part of an image that one patch or cell stands for."""
+        """Side of the image area of one patch or cell, in pixels."""
         return -(-self.size[0] // self.grid[0])
 
     @property
     def drops_tokens(self) -> bool:
-        """Whether `keep` is understood: a network without tokens cannot leave some out."""
+        """Whether `keep` is supported: a network without tokens cannot drop any."""
         return True
 
     @property
     @abstractmethod
     def input_layer(self) -> str:
-        """Name of the layer that takes the bands: `{input_layer}.weight` is (O, C, k, k)."""
+        """Name of the input layer: `{input_layer}.weight` is (O, C, k, k)."""
 
     @property
     @abstractmethod
@@ -86,14 +86,14 @@ class Trunk(nn.Module, ABC):
 
     @abstractmethod
     def layer_of(self, parameter: str) -> int:
-        """Return how deep a parameter lies, for a learning rate by layer (arXiv 2106.08254).
+        """Return the depth of a parameter, for layer-wise learning rates (arXiv 2106.08254).
 
         Args:
             parameter: Its name in `named_parameters`.
 
         Returns:
-            0 for the input layer and what is added to its output (CLS, positions, registers), k + 1
-            for block or stage k, `depth` + 1 for what follows the last one.
+            0 for the input layer and additions to its output (CLS, positions, registers), k + 1 for
+            block or stage k, `depth` + 1 for layers after the last one.
         """
 
     @abstractmethod
@@ -132,22 +132,22 @@ class Trunk(nn.Module, ABC):
         return_class_token: bool = False,
         norm: bool = True,
     ) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
-        """Return patch tokens of several layers, with the signature DINOv2 made familiar.
+        """Return patch tokens of several layers, with DINOv2's signature.
 
         Args:
             x: (B, C, H, W), normalised.
-            n: The last n layers, or the indices of the layers wanted.
-            reshape: As maps, (B, D, rows, columns), instead of tokens, (B, P, D).
-            return_class_token: Pairs (patches, CLS token (B, D)) instead of patches.
+            n: The last n layers, or the indices of the requested layers.
+            reshape: Return maps, (B, D, rows, columns), instead of tokens, (B, P, D).
+            return_class_token: Return pairs (patches, CLS token (B, D)) instead of patches.
             norm: Apply the network's final norm to each.
 
         Raises:
-            SpecError: If there is no such layer, or no CLS token where one is wanted.
+            SpecError: If there is no such layer, or a CLS token is requested and there is none.
             SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
         """
 
     def refuse_keep(self, keep: Tensor | None) -> None:
-        """Refuse to leave out patches, in a network that cannot.
+        """Refuse `keep` in a network that cannot drop patches.
 
         Raises:
             SpecError: If `keep` is given.
@@ -162,14 +162,14 @@ class Trunk(nn.Module, ABC):
             )
 
     def check_layers(self, n: int | Sequence[int], depth: int) -> list[int]:
-        """Return the indices of the layers wanted, in the order of the network as DINOv2 does.
+        """Return the indices of the requested layers in network order, as DINOv2 does.
 
         Args:
-            n: The last n layers, or the indices of the layers wanted.
-            depth: How many there are.
+            n: The last n layers, or the indices of the requested layers.
+            depth: Number of layers.
 
         Raises:
-            SpecError: If there is no such layer, or one is named twice.
+            SpecError: If there is no such layer, or a layer is named twice.
         """
         wanted = list(range(depth - n, depth)) if isinstance(n, int) else sorted(n)
         if not wanted or wanted[0] < 0 or wanted[-1] >= depth or len(set(wanted)) < len(wanted):
@@ -181,10 +181,10 @@ class Trunk(nn.Module, ABC):
         return wanted
 
     def check_pixels(self, pixels: Tensor) -> None:
-        """Refuse what the network cannot take.
+        """Refuse invalid input of the network.
 
         Raises:
-            SpecError: If it is no tensor of floating-point numbers.
+            SpecError: If it is not a floating-point tensor.
             SpecMismatch: If the channels are not C, or the size cannot be cut into patches.
         """
         if not (isinstance(pixels, Tensor) and pixels.is_floating_point()):

@@ -1,8 +1,8 @@
-"""The DINOv2 vision transformer on timm's blocks, which embeds only the patches it is to see.
+"""The DINOv2 vision transformer on timm's blocks, which embeds only visible patches.
 
 State-dict names are those of DINOv2 (arXiv 2304.07193, registers 2309.16588), so that published
-weights load by name. `forward(pixels, keep)` drops tokens instead of replacing them: that is what
-saves the student's time and memory (arXiv 2405.20462).
+weights load by name. `forward(pixels, keep)` drops tokens instead of replacing them, which saves
+time and memory of the student (arXiv 2405.20462).
 
 Shapes: B images, C bands, H by W pixels, P patches of which K are kept, R registers, D width.
 """
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class FeedForward(StrEnum):
-    """The second half of a block: two layers with GELU, or DINOv2's gated layers of its giant."""
+    """Second half of a block: two layers with GELU, or the gated layers of DINOv2's ViT-g."""
 
     MLP = "mlp"
     SWIGLU = "swiglu"
@@ -54,14 +54,14 @@ class FeedForward(StrEnum):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A ViT.
+    """Architecture of a ViT.
 
     Args:
         width: D.
         depth: Number of blocks.
         heads: Attention heads.
         patch: Side of a patch in pixels.
-        registers: Tokens beside CLS that stand for no patch, R.
+        registers: Register tokens (neither CLS nor patches), R.
         feed_forward: Second half of a block.
         final_norm: Whether a layer norm follows the last block.
     """
@@ -76,8 +76,8 @@ class Architecture:
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
-    # Half of ViT-Ti/16's depth: it pretrains on two CPU cores in minutes. Nobody publishes
-    # weights for it; it serves the demo and the tests.
+    # Half of ViT-Ti/16's depth: it pretrains on two CPU cores in minutes. It is for the demo and
+    # the tests; there are no published weights.
     "vit-tiny-14": Architecture(192, 6, 3, 14),
     "vits14": Architecture(384, 12, 6, 14),
     "vitb14": Architecture(768, 12, 12, 14),
@@ -96,14 +96,14 @@ _BLOCK: Final = re.compile(r"blocks\.([0-9]+)\.")
 
 
 def find_architecture(name: str) -> Architecture | None:
-    """Return the ViT of a name, or None if no ViT is called that.
+    """Return the ViT of a name, or None if there is no ViT of that name.
 
-    A row of `ARCHITECTURES`; or one cut after its first blocks, as in `vits14-7blocks`: a trunk
-    whose last blocks serve another purpose, or half the cost of the whole. It has no final norm,
-    because that of the whole one belongs to the output of the last block.
+    It is a row of `ARCHITECTURES`, or such a row truncated to its first blocks, as in
+    `vits14-7blocks`, to omit blocks specialised for pretraining or to halve the cost. A truncated
+    ViT has no final norm, because the full ViT's norm belongs to the output of its last block.
 
     Args:
-        name: Of the whole one, and the number of blocks.
+        name: Name of the full ViT, optionally with the number of blocks.
     """
     cut = _CUT.fullmatch(name)
     if cut is None:
@@ -115,7 +115,7 @@ def find_architecture(name: str) -> Architecture | None:
 
 
 def architecture_of(state: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the ViT that a state is of, or None if it is none of `ARCHITECTURES`.
+    """Return the name in `ARCHITECTURES` of a state dict's ViT, or None if there is none.
 
     Args:
         state: Tensors under DINOv2's names.
@@ -133,17 +133,17 @@ def architecture_of(state: Mapping[str, Tensor]) -> str | None:
 
 
 def whole_name(name: str) -> str:
-    """Return the name of the ViT that another one is cut from; of others, their own."""
+    """Return the name of the full ViT of a truncated one; other names are unchanged."""
     cut = _CUT.fullmatch(name)
     return name if cut is None or find_architecture(name) is None else cut["whole"]
 
 
 def cut_state(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Return the tensors that a cut ViT takes from the state of a whole one.
+    """Return the tensors of a truncated ViT from the state of a full one.
 
     Args:
-        state: Of a `ViT`, whole or cut in the same way.
-        name: Of the cut one; the state of any other network stays as it is.
+        state: State of a `ViT`, full or truncated to the same depth.
+        name: Name of the truncated ViT; for any other network the state is unchanged.
     """
     architecture = find_architecture(name)
     if architecture is None or architecture.final_norm:
@@ -156,15 +156,15 @@ def cut_state(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in state.items() if stays(key)}
 
 
-# DINOv2 and timm build LayerScale at 1e-5. A network at random with that value is nearly the
-# identity: its CLS output does not depend on the image, so it is a worthless control, and a
-# short run from scratch spends itself on growing the scales. At 1 the layer does nothing until
-# it is trained, which is the ordinary pre-norm ViT. Published weights overwrite it.
+# DINOv2 and timm initialise LayerScale at 1e-5. A random network with that value is nearly the
+# identity: its CLS output does not depend on the image, so it is useless as a control, and a
+# short run from scratch mostly learns to increase the scales. At 1 the layer has no effect until
+# it is trained, as in the ordinary pre-norm ViT. Published weights overwrite it.
 LAYER_SCALE_INIT: Final = 1.0
 
 
 class PatchEmbed(nn.Module):
-    """A linear map of each patch, computed only where asked for.
+    """A linear map of each patch, computed only for the requested patches.
 
     Args:
         channels: Bands, C.
@@ -178,13 +178,13 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
 
     def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return tokens, (B, P, D), or (B, K, D) for the patches that `keep` (B, K) names."""
+        """Return tokens, (B, P, D), or (B, K, D) for the patches in `keep` (B, K)."""
         if keep is None:
             tokens: Tensor = self.proj(pixels)
             return tokens.flatten(2).transpose(1, 2)
         batch, channels, height, width = pixels.shape
         rows, columns = height // self.patch, width // self.patch
-        # a view by patch: indexing it copies the pixels of the kept patches and no others
+        # a view by patch: indexing it copies only the pixels of the kept patches
         patches = pixels.reshape(batch, channels, rows, self.patch, columns, self.patch)
         patches = patches.permute(0, 2, 4, 1, 3, 5)
         image = torch.arange(batch, device=pixels.device)[:, None]
@@ -193,10 +193,10 @@ class PatchEmbed(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """A feed-forward net with gate, silu(a) * b, under DINOv2's names (arXiv 2002.05202).
+    """A gated feed-forward network, silu(a) * b, with DINOv2's names (arXiv 2002.05202).
 
-    The hidden layer has 2/3 of the ordinary 4 D units, to the next multiple of 8, so that the
-    number of weights stays that of an MLP.
+    The hidden layer has 2/3 of the usual 4 D units, rounded to a multiple of 8, so that the number
+    of weights equals that of an MLP.
 
     Args:
         width: D.
@@ -209,7 +209,7 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map each token by itself, (B, N, D) to (B, N, D)."""
+        """Map each token independently, (B, N, D) to (B, N, D)."""
         gate, value = self.w12(tokens).chunk(2, dim=-1)
         out: Tensor = self.w3(nn.functional.silu(gate) * value)
         return out
@@ -220,7 +220,7 @@ class ViT(Trunk):
     """A vision transformer with CLS token, registers, LayerScale and learned positions.
 
     Args:
-        architecture: A row of `ARCHITECTURES`, or a part of one (`find_architecture`).
+        architecture: A row of `ARCHITECTURES`, possibly truncated (`find_architecture`).
         channels: Bands, C.
         size: Native height and width in pixels, multiples of the patch size.
         pooling: What `forward` returns: the CLS token or the mean of the patch tokens.
@@ -269,7 +269,7 @@ class ViT(Trunk):
 
     @property
     def input_layer(self) -> str:
-        """The patch embedding."""
+        """Name of the patch embedding."""
         return "patch_embed.proj"
 
     @property
@@ -278,7 +278,7 @@ class ViT(Trunk):
         return self.architecture.depth
 
     def layer_of(self, parameter: str) -> int:
-        """Return 0 for what makes the tokens, k + 1 for block k, depth + 1 for the final norm."""
+        """Return 0 for the embedding, k + 1 for block k, depth + 1 for the final norm."""
         module, _, rest = parameter.partition(".")
         if module == "blocks":
             return int(rest.partition(".")[0]) + 1
@@ -292,7 +292,7 @@ class ViT(Trunk):
             keep: int64 (B, K), the patches to see; all of them if None.
 
         Raises:
-            SpecMismatch: If the channels are not C, or the size is no multiple of the patch's.
+            SpecMismatch: If the channels are not C, or the size is no multiple of the patch size.
         """
         tokens = self.forward_features(pixels, keep)
         return tokens[:, 0] if self.pooling is Pooling.CLS else tokens[:, self.prefix :].mean(dim=1)
@@ -308,7 +308,7 @@ class ViT(Trunk):
             (B, 1 + R + P, D), or (B, 1 + R + K, D).
 
         Raises:
-            SpecMismatch: If the channels are not C, or the size is no multiple of the patch's.
+            SpecMismatch: If the channels are not C, or the size is no multiple of the patch size.
         """
         normed: Tensor = self.norm(self.blocks(self._embed(pixels, keep)))
         return normed
@@ -360,7 +360,7 @@ class ViT(Trunk):
 
 
 def block_of(architecture: Architecture) -> Block:
-    """Return one block of a ViT, its weights drawn from the global source."""
+    """Return one block of a ViT, with weights drawn from the global random state."""
     block = Block(
         architecture.width,
         architecture.heads,
@@ -385,11 +385,11 @@ def build_vit(
     """Build a ViT by name, with weights drawn from `generator`.
 
     Args:
-        name: A key of `ARCHITECTURES`, or one cut (`find_architecture`).
+        name: A key of `ARCHITECTURES`, possibly truncated (`find_architecture`).
         channels: Bands, C.
         size: Native height and width in pixels.
-        generator: Source of the initial weights, on the CPU.
-        pooling: What `forward` returns.
+        generator: Random generator of the initial weights, on the CPU.
+        pooling: Pooling of the vector that `forward` returns.
         positions: How positions are interpolated for another size.
 
     Raises:
@@ -397,7 +397,7 @@ def build_vit(
         SpecError: If the size is not a multiple of the patch size.
     """
     architecture = _architecture(name)
-    with torch.random.fork_rng(devices=[]):  # layers draw on construction; leave no trace of it
+    with torch.random.fork_rng(devices=[]):  # layers draw on construction; restore the global state
         vit = ViT(architecture, channels, size, pooling, positions)
     initialise(vit, generator)
     return vit
@@ -412,15 +412,15 @@ def blank_vit(
     pooling: Pooling = Pooling.CLS,
     positions: PositionRecipe = PositionRecipe.DINOV2,
 ) -> ViT:
-    """Build a ViT whose weights are still to be loaded: all are NaN, and none has been drawn.
+    """Build a ViT whose weights must still be loaded: all are NaN, without drawing any.
 
-    Drawing those of a ViT-g takes longer than reading them.
+    Drawing the weights of a ViT-g takes longer than reading them.
 
     Args:
-        name: A key of `ARCHITECTURES`, or one cut (`find_architecture`).
+        name: A key of `ARCHITECTURES`, possibly truncated (`find_architecture`).
         channels: Bands, C.
         size: Native height and width in pixels.
-        pooling: What `forward` returns.
+        pooling: Pooling of the vector that `forward` returns.
         positions: How positions are interpolated for another size.
 
     Raises:
@@ -449,7 +449,7 @@ def _architecture(name: str) -> Architecture:
 
 @torch.no_grad()
 def initialise(vit: ViT, generator: torch.Generator) -> None:
-    """Draw all weights afresh, as DINOv2 does: normal (σ 0.02) linear maps, uniform input layer."""
+    """Initialise all weights like DINOv2: normal (σ 0.02) linear maps, uniform input layer."""
     for module in vit.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)

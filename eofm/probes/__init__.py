@@ -1,1 +1,1 @@
-"""Read-outs of frozen features, scores and their intervals. numpy and torch only."""
+"""Probes of frozen features, metrics and their intervals. numpy and torch only."""

@@ -1,9 +1,9 @@
-"""How sure a score is: bootstrap over test samples, of one model or of the difference of two.
+"""Uncertainty of scores: bootstrap over test samples, for a model or a difference of two models.
 
 A resample is a vector of counts (how often each test sample was drawn), not a list of samples.
-Sorting, ties and bins are then found once, and every metric of every resample is a weighted sum.
-How resampled scores of classes go with another number of each class is the correlation of ranks,
-or the line through them over the logarithm of a count.
+Sorting, ties and bins are then computed once, and every metric of a resample is a weighted sum.
+The relation of resampled class scores to another quantity of each class is a rank correlation, or
+the slope of a line over the logarithm of a count.
 
 Shapes: N samples, K classes, M decisions, R resamples.
 """
@@ -60,19 +60,19 @@ __all__ = [
 # (R, N) counts of the test samples, float64 -> (R,) values of the metric
 Resampled = Callable[[Tensor], Tensor]
 
-# Counts and sorted decisions held at once: 8 MB and about 50 MB.
+# Maximum counts and sorted decisions in memory: 8 MB and about 50 MB.
 _BOOTSTRAP_CELLS: Final = 1_000_000
 _SORTED_CELLS: Final = 4_000_000
 
-# With fewer groups than this there is neither an interval nor a verdict. Where two models are
+# With fewer groups than this there is neither an interval nor a verdict. If two models are
 # equal, five groups all favour the same one in 2 of 2^5 = 32 draws (6 %), so that no difference,
-# however large, is one at the level of 5 %; with six it is 3 %. Resampling hides this: two groups
-# have three resamples, and one has an interval without width.
+# however large, is significant at the 5 % level; with six it is 3 %. Resampling hides this: two
+# groups have three resamples, and one group has an interval without width.
 FEWEST_GROUPS: Final = 6
 
-# With fewer groups than this a cluster bootstrap is too sure of itself: it holds the true value
-# less often than its level says (Cameron, Gelbach and Miller 2008, doi 10.1162/rest.90.3.414,
-# find that for 5 to 30 groups). `tests/probes/test_groups.py` measures it.
+# With fewer groups than this, intervals of a cluster bootstrap are too narrow: they contain the
+# true value less often than their level states (Cameron, Gelbach and Miller 2008, doi
+# 10.1162/rest.90.3.414, find that for 5 to 30 groups). `tests/probes/test_groups.py` measures it.
 FEW_GROUPS: Final = 30
 TOO_NARROW: Final = (
     f"below {FEW_GROUPS}, intervals are too narrow, and a difference that they show may be none"
@@ -80,16 +80,16 @@ TOO_NARROW: Final = (
 
 
 def enough_groups(units: int) -> bool:
-    """Whether so many groups can tell anything: with fewer, no interval is shown, and no verdict.
+    """Whether there are enough groups for an interval and a verdict; otherwise none is shown.
 
     Args:
-        units: Number of groups, or of samples that are drawn one by one.
+        units: Number of groups, or of samples if they are drawn one by one.
     """
     return units >= FEWEST_GROUPS
 
 
 def unit_count(samples: int, groups: Int64[Tensor, " ..."] | None) -> int:
-    """Return how many groups a resample draws, or samples where it draws them one by one.
+    """Return the number of groups in a resample, or of samples if they are drawn one by one.
 
     Args:
         samples: Number of test samples, N.
@@ -126,17 +126,17 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the percentile bootstrap interval of a metric over test samples.
 
-    It says how much the score would move with another draw of as many test samples, or of as many
-    groups of them. It knows nothing of training seeds. Where neighbouring samples resemble each
-    other, as patches of one satellite product do, it is far too narrow unless whole groups are
-    drawn (cluster bootstrap, Davison and Hinkley 1997, section 3.8). Of fewer than `FEWEST_GROUPS`
-    it is a number in a record that tells nothing: it is never shown (`enough_groups`).
+    It estimates how much the score would change with another draw of the same number of test
+    samples, or of groups of them. It does not cover training seeds. If neighbouring samples are
+    similar, as patches of one satellite product are, it is far too narrow unless whole groups are
+    drawn (cluster bootstrap, Davison and Hinkley 1997, section 3.8). With fewer than
+    `FEWEST_GROUPS` groups it is meaningless, kept in records but never shown (`enough_groups`).
 
     Args:
         metric: Maps (R, N) counts to (R,) values: `resampled_accuracy(...)` and its siblings.
         samples: Number of test samples, N.
         repeats: Number of resamples.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
         level: Share of the resamples inside the interval.
         groups: Number of each sample's group, int64 (N,), from 0 on; None draws single samples.
 
@@ -155,18 +155,18 @@ def bootstrap_values(
     seed: int = 0,
     groups: Int64[Tensor, " ..."] | None = None,
 ) -> Float64[Tensor, " r *k"]:
-    """Return the metric of each resample, float64 (R,) or what `metric` makes of (R, N).
+    """Return the metric of each resample, float64 (R,) or the shape that `metric` returns.
 
     Args:
         metric: Maps (R, N) counts to values.
         samples: Number of test samples, N.
         repeats: Number of resamples, R.
-        seed: Seed of the resampling: two models with the same seed see the same resamples.
+        seed: Seed of the resampling; two models with the same seed get the same resamples.
         groups: Number of each sample's group, int64 (N,), from 0 on: all samples of a group are
             drawn together. None draws single samples.
 
     Raises:
-        ConfigError: If there is no sample or no repeat, or not a group for every sample.
+        ConfigError: If there is no sample or no repeat, or a sample has no group.
     """
     if samples < 1 or repeats < 1:
         raise ConfigError(
@@ -189,18 +189,18 @@ def bootstrap_values(
 def group_numbers(names: Sequence[str]) -> Int64[Tensor, " n"]:
     """Return the number of each sample's group, int64 (N,): from 0 on, in the order of the names.
 
-    The order of the samples has no say in which number a group has, so a resample draws the same
-    groups whatever that order is.
+    The numbers do not depend on the order of the samples, so a resample draws the same groups for
+    any order.
 
     Args:
-        names: Of the group of each sample, N.
+        names: Name of each sample's group, N.
     """
     _, numbers = np.unique(np.asarray(names), return_inverse=True)
     return torch.from_numpy(numbers.astype(np.int64))
 
 
 def percentile_interval(values: Float[Tensor, " r"], level: float = 0.95) -> Interval:
-    """Return the interval that holds a share of the values; undefined ones (NaN) do not count.
+    """Return the interval that contains a share of the values, ignoring undefined ones (NaN).
 
     Args:
         values: (R,).
@@ -217,16 +217,16 @@ def percentile_interval(values: Float[Tensor, " r"], level: float = 0.95) -> Int
 
 
 def interquartile_mean(values: NDArray[np.float64]) -> float:
-    """Return the mean of the middle half: a quarter of the values is cut at either end.
+    """Return the mean of the middle half: a quarter of the values is dropped at each end.
 
-    As `scipy.stats.trim_mean(values, 0.25)`: of n values, the n // 4 lowest and highest are cut.
+    As in `scipy.stats.trim_mean(values, 0.25)`, the n // 4 lowest and highest values are dropped.
     Source: arXiv 2108.13264.
 
     Args:
         values: (n,).
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there are no values.
     """
     if not values.size:
         raise ConfigError("there is no mean of nothing")
@@ -276,7 +276,7 @@ def resampled_average_accuracy(
 ) -> Resampled:
     """Return average accuracy as a function of counts.
 
-    A class that a resample happens to miss stays out of that resample's mean.
+    A class without a sample in a resample is excluded from that resample's mean.
 
     Raises:
         LabelError: If the shapes differ or there is no sample.
@@ -294,7 +294,7 @@ def resampled_calibration_error(
 
     Args:
         probability: (N, K).
-        target: (N,) class indices: the class said is scored; or (N, K): all decisions are.
+        target: (N,) class indices, to score the predicted class; or (N, K), to score all decisions.
 
     Raises:
         PixelError: If a probability is outside [0, 1].
@@ -329,12 +329,12 @@ def resampled_f1(
         probability: (N, K), within [0, 1].
         targets: (N, K), 1 or True where the class is present.
         metric: `Metric.F1_MICRO` or `Metric.F1_MACRO`.
-        threshold: Present means above it.
+        threshold: A class is predicted present above it.
 
     Raises:
         LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
         PixelError: If a probability is NaN or outside [0, 1].
-        ConfigError: If the metric is another.
+        ConfigError: If the metric is a different one.
     """
     check_scores(probability, targets)
     check_probability(probability)
@@ -351,7 +351,7 @@ def resampled_f1(
 def _mean_of_classes(
     part: Float64[Tensor, "r k"], whole: Float64[Tensor, "r k"], positives: Float64[Tensor, "r k"]
 ) -> Float64[Tensor, " r"]:
-    """Average part / whole (R, K) over the classes of which a resample holds a positive."""
+    """Average part / whole (R, K) over the classes with a positive in the resample."""
     there = positives > 0
     return torch.where(there, part / whole.clamp_min(1), 0).sum(dim=1) / there.sum(dim=1)
 
@@ -361,7 +361,7 @@ def resampled_ap(
 ) -> Resampled:
     """Return micro, macro or weighted average precision as a function of counts.
 
-    A class of which a resample holds no positive stays out of that resample's macro average.
+    A class without a positive in a resample is excluded from that resample's macro average.
 
     Args:
         scores: (N, K).
@@ -371,7 +371,7 @@ def resampled_ap(
     Raises:
         LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
         PixelError: If a score is NaN.
-        ConfigError: If the metric is another.
+        ConfigError: If the metric is a different one.
     """
     check_scores(scores, targets)
     if metric is Metric.AP_MICRO:
@@ -399,7 +399,7 @@ def resampled_batched_ap(
     """Return `eofm.probes.metrics.batched_average_precision` as a function of counts.
 
     Raises:
-        LabelError: If there is no whole batch, or one has no positive at all.
+        LabelError: If there is no full batch, or a batch has no positive.
         PixelError: If a score is NaN.
     """
     batched_average_precision(scores, targets)
@@ -418,7 +418,7 @@ def resampled_class_ap(
 ) -> Resampled:
     """Return each class's average precision as a function of counts: (R, N) -> (R, K).
 
-    NaN where a resample holds no positive of the class.
+    The value is NaN if the resample has no positive of the class.
 
     Raises:
         LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
@@ -437,9 +437,9 @@ def resampled_class_ap(
 
 @dataclass(frozen=True)
 class _Steps:
-    """Decisions sorted by falling score, cut where a step that holds a positive ends.
+    """Decisions sorted by descending score, split at the ends of steps with a positive.
 
-    Only such steps add to the area: what lies between two of them is summed at once.
+    Only such steps add to the area; decisions between two of them are summed at once.
 
     Args:
         sample: (M',), the test sample of each decision down to the last positive's step.
@@ -462,7 +462,7 @@ class _Steps:
         targets: Shaped[Tensor, " m"],
         sample: Int64[Tensor, " m"],
     ) -> _Steps:
-        """Return the steps of decisions, flat: scores, targets and test samples, each (M,)."""
+        """Return the steps of flat decisions: scores, targets and test samples, each (M,)."""
         ordered, order = scores.cpu().sort(descending=True)
         hot, sample = targets.cpu()[order] != 0, sample[order]
         new = torch.ones_like(hot)
@@ -474,13 +474,13 @@ class _Steps:
         return cls(sample[within], segment, sample[hot], step, len(steps))
 
     def average_precision(self, drawn: Shaped[Tensor, "n r"]) -> Float64[Tensor, " r"]:
-        """Return (R,) for counts (N, R): samples first; NaN without a positive."""
+        """Return (R,) for counts (N, R), samples first; NaN without a positive."""
         chunk = max(1, _SORTED_CELLS // max(1, len(self.sample)))
         return torch.cat([self._average_precision(part) for part in torch.split(drawn, chunk, 1)])
 
     def _average_precision(self, drawn: Shaped[Tensor, "n r"]) -> Float64[Tensor, " r"]:
         empty = drawn.new_zeros(self.count, drawn.shape[1])
-        # rows are moved whole: three times as fast as single elements
+        # moves whole rows, three times as fast as single elements
         seen = empty.index_add(0, self.segment, drawn[self.sample]).double().cumsum(dim=0)
         rise = empty.index_add(0, self.step, drawn[self.positive]).double()
         area = (rise * rise.cumsum(dim=0) / seen.clamp_min(1)).sum(dim=0)
@@ -488,7 +488,7 @@ class _Steps:
 
 
 def _samples_first(counts: Float64[Tensor, "r n"]) -> Shaped[Tensor, "n r"]:
-    """Return (N, R) float32: whole numbers below 2^24 are exact in it, and their sums too."""
+    """Return (N, R) in float32, in which integers below 2^24 and their sums are exact."""
     return counts.T.float().contiguous()
 
 
@@ -496,17 +496,17 @@ def _samples_first(counts: Float64[Tensor, "r n"]) -> Shaped[Tensor, "n r"]:
 
 
 def spearman(x: Float[Tensor, " k"], y: Float[Tensor, "r k"]) -> Float64[Tensor, " r"]:
-    """Return Spearman's rank correlation of one variable with each row of others.
+    """Return Spearman's rank correlation of x with each row of y.
 
-    Equal values share the mean of their ranks, as in `scipy.stats.spearmanr`. A class that is NaN
-    in a row has no rank in it, nor has x there.
+    Equal values share the mean of their ranks, as in `scipy.stats.spearmanr`. A class with NaN in a
+    row is excluded from the ranks of that row and of x.
 
     Args:
         x: (K,).
         y: (R, K).
 
     Returns:
-        (R,); NaN where a side is constant or fewer than two classes are known.
+        (R,); NaN if x or y is constant or fewer than two classes are known.
     """
     first = x.double().expand_as(y)
     known = torch.isfinite(y) & torch.isfinite(first)
@@ -514,14 +514,14 @@ def spearman(x: Float[Tensor, " k"], y: Float[Tensor, "r k"]) -> Float64[Tensor,
 
 
 def decade_slope(counts: Float[Tensor, " k"], y: Float[Tensor, "r k"]) -> Float64[Tensor, " r"]:
-    """Return by how much y rises when a count grows tenfold, by least squares of each row.
+    """Return the increase of y per tenfold increase of a count, by least squares of each row.
 
     Args:
-        counts: (K,); those of 0 take no part.
-        y: (R, K); classes that are NaN take no part.
+        counts: (K,); zero counts are excluded.
+        y: (R, K); NaN values are excluded.
 
     Returns:
-        (R,); NaN where all counts are equal.
+        (R,); NaN if all counts are equal.
     """
     x = counts.double().log10().expand_as(y)
     known = torch.isfinite(y) & torch.isfinite(x)
@@ -530,7 +530,7 @@ def decade_slope(counts: Float[Tensor, " k"], y: Float[Tensor, "r k"]) -> Float6
 
 
 def _ranks(values: Float64[Tensor, "r k"], known: Bool[Tensor, "r k"]) -> Float64[Tensor, "r k"]:
-    """Return how many known values of the row are smaller, equal ones (and itself) by half."""
+    """Return the number of smaller known values in the row; equal ones (and itself) count half."""
     one, other = values[:, :, None], values[:, None, :]
     above = (one > other).double() + 0.5 * (one == other).double()
     return (above * known[:, None, :]).sum(dim=2)

@@ -1,15 +1,14 @@
-"""Read-outs without a fit: k nearest neighbours, and the nearest class mean.
+"""Probes without a fit: k nearest neighbours, and the nearest class mean.
 
-Independent of the order of files; `order` breaks ties. Ids spell every choice:
+Results do not depend on the order of files; `order` breaks ties. Ids state every choice:
 `knn[k=20,cosine,T=0.07,none]`, `nmc[none]`.
 
 The search is exact at the speed of a float32 product. The expanded form |a|² + |b|² - 2ab is one
-matrix product, but it loses digits: on features of two published encoders it returned 348 zeros in
-10,000 nearest distances. So it only proposes candidates, through a lower bound that holds whatever
-the rounding; float64 differences rank them, and more candidates are taken until no row left out can
-be nearer.
+matrix product, but it loses precision: on features of two published encoders it returned 348 zeros
+in 10,000 nearest distances. So it only selects candidates, by a lower bound that is valid for any
+rounding. float64 differences rank them, and candidates are added until no other row can be nearer.
 
-Shapes: N training samples (rows to search), M test samples (rows to look up), D features, K
+Shapes: N training samples (rows to search), M test samples (queries), D features, K
 classes.
 """
 
@@ -30,19 +29,19 @@ __all__ = ["Distance", "Neighbours", "knn_probe", "knn_scores", "nearest_mean_pr
 
 # Unit roundoff of a float32 product, by `torch.get_float32_matmul_precision()`.
 _ROUNDOFF: Final = {"highest": 2.0**-24, "high": 2.0**-11, "medium": 2.0**-8}
-_CHUNK_CELLS: Final = 1 << 23  # distances held at once: 32 MB of float32
+_CHUNK_CELLS: Final = 1 << 23  # maximum distances in memory: 32 MB of float32
 
 
 class Neighbours:
-    """The rows among which to look.
+    """Rows to search.
 
     Args:
-        rows: float64, (N, D). Of two rows at the same distance the earlier one is nearer.
+        rows: float64, (N, D). Of two rows at the same distance the earlier one is taken first.
     """
 
     def __init__(self, rows: Float64[Tensor, "n d"]) -> None:
         self.rows = rows
-        # centring leaves distances alone, and the product with fewer digits to lose
+        # centring preserves distances, and reduces the loss of precision in the product
         self._centre = rows.mean(dim=0)
         centred = rows - self._centre
         self._squares = centred.square().sum(dim=1).float()
@@ -72,13 +71,13 @@ class Neighbours:
             found[unsure] = ranked[:, :k]
             if count == len(self.rows):
                 break
-            # whatever was left out lies at or beyond the largest bound
+            # all other rows are at or beyond the largest bound
             sure = distance[:, k - 1] < bounds.max(dim=1).values.double()
             unsure, count = unsure[~sure], min(4 * count, len(self.rows))
         return found
 
     def _lower_bounds(self, points: Float64[Tensor, "m d"]) -> Float32[Tensor, "m n"]:
-        """Return (M, N) numbers that no squared distance is below."""
+        """Return lower bounds of the squared distances, (M, N)."""
         a = (points - self._centre).float()
         norm_a, norm_b = a.norm(dim=1, keepdim=True), self._squares.sqrt()
         low = self._squares + a.square().sum(dim=1, keepdim=True) - 2 * (a @ self._centred.T)
@@ -103,7 +102,7 @@ class Neighbours:
 
 
 class Distance(StrEnum):
-    """How near two feature vectors are."""
+    """Distance of two feature vectors."""
 
     L2 = "l2"
     COSINE = "cosine"
@@ -132,11 +131,11 @@ def knn_scores(
         k: Number of neighbours.
         metric: Euclidean or cosine.
         temperature: Weight a neighbour by exp(-distance² / (2 T)), which for unit vectors is
-            exp(cosine / T) but for a factor; the k weights of a sample sum to 1. Without it, all
-            neighbours weigh the same.
-        classes: K for class indices; the largest index + 1 without it.
+            exp(cosine / T) up to a factor; the k weights of a sample sum to 1. If None, all
+            neighbours have the same weight.
+        classes: K for class indices; if None, the largest index + 1.
         order: (N,), distinct ranks; of two training samples at the same distance the one of
-            lower rank is taken. Without it, the earlier row.
+            lower rank is taken; if None, the earlier row.
 
     Returns:
         (M, K), float64; without temperature, multiples of 1/k.
@@ -155,7 +154,7 @@ def knn_scores(
 
 @dataclass(frozen=True)
 class _Neighbourhood:
-    """Who votes, and with what weight."""
+    """Settings of the vote: number of neighbours, distance and weights."""
 
     k: int
     metric: Distance
@@ -168,7 +167,7 @@ class _Neighbourhood:
         test: Float64[Tensor, "m d"],
         order: Int64[Tensor, " n"] | None,
     ) -> Float64[Tensor, "m k"]:
-        """Return the share of the votes of each class, (M, K).
+        """Return each class's share of the votes, (M, K).
 
         Args:
             x: Training vectors, (N, D).
@@ -227,16 +226,16 @@ def knn_probe(
     scaling: Scaling = Scaling.NONE,
     order: Int64[Tensor, " n"] | None = None,
 ) -> ProbeResult:
-    """Return the kNN read-out of the test samples: `knn_scores` on scaled features.
+    """Return kNN scores of the test samples: `knn_scores` on scaled features.
 
     Args:
         train: Training split.
         test_x: (M, D).
         k: Number of neighbours.
         metric: Euclidean or cosine.
-        temperature: Of the weights; None weighs all neighbours the same.
-        scaling: What is done to the features first.
-        order: (N,) ranks that settle equal distances.
+        temperature: Temperature of the weights; None for equal weights.
+        scaling: Scaling of the features.
+        order: (N,) ranks that break ties of distance.
 
     Raises:
         ConfigError: If k is not within 1..N, or the temperature is not positive.
@@ -254,20 +253,20 @@ def knn_probe(
 def nearest_mean_probe(
     train: Labelled, test_x: Float[Tensor, "m d"], *, scaling: Scaling = Scaling.NONE
 ) -> ProbeResult:
-    """Return the nearest-class-mean read-out (NMC): no parameter to choose, nothing to fit.
+    """Return scores of the nearest class mean (NMC), which has no parameters to choose or fit.
 
-    Features are brought to length 1, class means are not. One class per sample: the score is minus
-    the squared distance to the class's mean, as in scikit-learn's NearestCentroid. Multi-label:
-    the cosine with the mean of the positives minus that with the mean of the negatives. A class
-    that no training sample has (or lacks) scores -inf (or 0): nothing is known of it.
+    Features are scaled to unit length, class means are not. One class per sample: the score is
+    minus the squared distance to the class mean, as in scikit-learn's NearestCentroid.
+    Multi-label: the cosine with the mean of the positives minus that with the mean of the
+    negatives. A class that no training sample has (or lacks) is unknown and scores -inf (or 0).
 
     Args:
         train: Training split.
         test_x: (M, D).
-        scaling: What is done to the features first.
+        scaling: Scaling of the features.
 
     Raises:
-        LabelError: If training has no label at all.
+        LabelError: If the training split has no labels.
         PixelError: If a feature is not finite or a row is all zero.
     """
     check_features(test_x)

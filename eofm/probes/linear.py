@@ -1,6 +1,6 @@
-"""Read-outs of frozen features: what all probes share, and a converged linear layer.
+"""Probes of frozen features: common parts, and a converged linear layer.
 
-Pure functions of feature tensors. Every choice that moves a score is spelled in the probe's id:
+Probes are pure functions of feature tensors. The id states every choice that affects a score:
 `knn[k=5,l2,uniform,none]`, `linear[lbfgs,C40,val,norefit,standard]`, where the last word is the
 scaling of the features. Nothing is drawn at random and nothing depends on the order of files.
 kNN and nearest mean are in `eofm.probes.knn`.
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class Scaling(StrEnum):
-    """What is done to features before a probe; the constants come from the training split."""
+    """Scaling of features before a probe, with constants from the training split."""
 
     NONE = "none"
     STANDARD = "standard"  # (x - mean) / standard deviation, per feature
@@ -57,10 +57,10 @@ class Labelled:
     Args:
         x: (N, D), float.
         y: (N,) int64 class indices, or (N, K) with 1 where a class is present.
-        classes: K; classes that no sample has count too.
+        classes: K, including classes that no sample has.
 
     Raises:
-        LabelError: If the labels do not fit the features or the classes.
+        LabelError: If the labels do not match the features or the classes.
         PixelError: If a feature is not finite or a sample's features are all zero.
     """
 
@@ -99,18 +99,18 @@ class Labelled:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe says of the test samples, and how it was chosen.
+    """Outputs of a probe for the test samples, and how its settings were chosen.
 
     Args:
         probe: Id of the probe, with all its choices.
         scores: float64, (M, K): shares of votes, similarities or logits.
-        probability: float64, (M, K), within [0, 1]; None where the probe has none to offer.
+        probability: float64, (M, K), within [0, 1]; None if the probe has no probabilities.
         strength: Chosen C of a linear probe.
-        on_edge: The chosen C is the end of the grid, also after extending it.
-        gradient_norm: Of the final fit; well below 1e-4 means converged.
+        on_edge: The chosen C is at the end of the grid, even after extending it.
+        gradient_norm: Gradient norm of the final fit; well below 1e-4 means converged.
         validation: Each C tried with its score on the validation split.
-        chosen: What else was chosen on the validation split, in words.
-        notes: What a reader of the score must be told.
+        chosen: Other choices made on the validation split, as text.
+        notes: Caveats for readers of the score.
         details: Settings and sources, by name.
     """
 
@@ -144,7 +144,7 @@ def check_features(x: Shaped[Tensor, " ..."]) -> None:
             raise PixelError(
                 f"features of {int(rows.sum())} samples are {problem}",
                 found=f"rows {torch.nonzero(rows).flatten()[:5].tolist()} of {len(x)}",
-                remedy="look at the images of these samples and at the encoder that made them",
+                remedy="inspect the images of these samples and the encoder of the features",
             )
 
 
@@ -153,9 +153,9 @@ class Scaler:
     """A scaling with its constants.
 
     Args:
-        scaling: Which.
-        mean: float64, (D,), of the training split; None but for `STANDARD`.
-        std: float64, (D,), likewise; 1 where a feature is constant in training.
+        scaling: Kind of scaling.
+        mean: float64, (D,), of the training split; None except for `STANDARD`.
+        std: float64, (D,), likewise; 1 for features that are constant in training.
     """
 
     scaling: Scaling
@@ -185,27 +185,27 @@ def scale(
     """Scale features by constants of the training split, in float64.
 
     Returns:
-        The training features and the others, scaled alike. A feature that is constant in
-        training is centred only.
+        The training features and the others with the same scaling. A feature that is constant
+        in training is only centred.
     """
     scaler = Scaler.of(train, scaling)
     return tuple(scaler(x) for x in (train, *others))
 
 
 def unit_length(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
-    """Return each row over its Euclidean length, float64."""
+    """Return each row divided by its Euclidean length, float64."""
     return nn.functional.normalize(x.double(), eps=1e-300)
 
 
 # ------------------------------------------------------------------------------ linear
 
-# (scores (N, K), labels as in `Labelled.y`) -> the number by which C is chosen, larger is better
+# (scores (N, K), labels as in `Labelled.y`) -> criterion for choosing C, larger is better
 Choice = Callable[[Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
 class StrengthGrid:
-    """Strengths C to choose from, strong penalty to weak, evenly spaced in log10.
+    """Strengths C to choose from, from strong to weak penalty, evenly spaced in log10.
 
     Args:
         name: As in the probe's id.
@@ -223,11 +223,11 @@ class StrengthGrid:
 
     @classmethod
     def single(cls, strength: float) -> StrengthGrid:
-        """Return one fixed strength: nothing to choose."""
+        """Return a grid of one fixed strength."""
         return cls(f"C={strength:g}", (strength,))
 
     def extended(self, *, upwards: bool) -> tuple[float, ...]:
-        """Return two more decades beyond one end, at the grid's own spacing, going outwards."""
+        """Return two more decades beyond one end, with the grid's spacing, going outwards."""
         ratio = self.values[1] / self.values[0]
         count = round(2 / math.log10(ratio))
         if upwards:
@@ -246,20 +246,20 @@ _FINAL_STEPS: Final = 4000
 
 @dataclass(frozen=True)
 class LinearFit:
-    """A linear layer that is fitted, and how its strength was chosen.
+    """A fitted linear layer, and how its strength was chosen.
 
     Args:
         probe: Id of the probe, with all its choices.
-        scaler: What is done to features first.
+        scaler: Scaling of the features.
         weight: float64, (D, K), for scaled features; zeros for a class that was not fitted.
         bias: float64, (K,); the constant logit of a class that was not fitted.
         multi_label: Whether its logits are independent.
         strength: Chosen C.
-        on_edge: The chosen C is the end of the grid, also after extending it.
-        gradient_norm: Of the final fit; well below 1e-4 means converged.
+        on_edge: The chosen C is at the end of the grid, even after extending it.
+        gradient_norm: Gradient norm of the final fit; well below 1e-4 means converged.
         validation: Each C tried with its score on the validation split.
-        solution: The final fit, of the classes that were fitted.
-        fitted: bool, (K,): which these are.
+        solution: The final fit of the fitted classes.
+        fitted: bool, (K,), mask of the fitted classes.
     """
 
     probe: str
@@ -275,11 +275,11 @@ class LinearFit:
     fitted: Tensor
 
     def scores(self, x: Float[Tensor, "m d"]) -> Float64[Tensor, "m k"]:
-        """Return the logits (M, K), float64, of features (M, D) as they are, not yet scaled."""
+        """Return the logits (M, K), float64, of unscaled features (M, D)."""
         return _scores(self.solution, self.fitted, self.bias, self.scaler(x))
 
     def probability(self, logits: Float64[Tensor, "m k"]) -> Float64[Tensor, "m k"]:
-        """Return the probabilities (M, K) that logits stand for."""
+        """Return the probabilities (M, K) of logits."""
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
 
@@ -310,15 +310,15 @@ def linear_probe(
         train: Training split.
         val: Validation split; None only with `StrengthGrid.single`.
         test_x: (M, D).
-        choice: Score by which C is chosen: the metric of the task.
+        choice: Score for choosing C: the metric of the task.
         grid: Strengths to try.
-        scaling: What is done to the features first; its constants are always those of train.
+        scaling: Scaling of the features; its constants are always those of the training split.
         refit: Fit once more on train + validation with the chosen C, as torchgeo-bench and DINOv2
-            do; it is worth half a point to a point, and the id says so.
+            do; it gains half a point to a point, and the id states it.
 
     Raises:
         ConfigError: If there is a grid but no validation split.
-        LabelError: If training has one class only, or the splits do not fit one another.
+        LabelError: If training has only one class, or the splits have different labels.
         PixelError: If a test feature is not finite or a row is all zero.
     """
     check_features(test_x)
@@ -349,8 +349,8 @@ def fit_linear(
 
     Multi-label: independent binary cross entropies. One class per sample: softmax cross entropy.
     See `eofm.probes.logistic` for the objective. The fits go from strong to weak penalty, each
-    started from the last ones; of equal validation scores the smaller C wins; if the best lies at
-    an end of the grid, the grid grows there once by two decades.
+    initialised from the previous ones. Of equal validation scores the smaller C wins. If the best C
+    is at an end of the grid, the grid is extended there once by two decades.
 
     A class that no or every training sample has cannot be fitted. Multi-label: its logit is the
     constant (smoothed) log-odds. One class per sample: its logit is -inf.
@@ -358,15 +358,15 @@ def fit_linear(
     Args:
         train: Training split.
         val: Validation split; None only with `StrengthGrid.single`.
-        choice: Score by which C is chosen: the metric of the task.
+        choice: Score for choosing C: the metric of the task.
         grid: Strengths to try.
-        scaling: What is done to the features first; its constants are always those of train.
+        scaling: Scaling of the features; its constants are always those of the training split.
         refit: Fit once more on train + validation with the chosen C.
         tolerance: Gradient norm below which the final fit is done.
 
     Raises:
         ConfigError: If there is a grid but no validation split.
-        LabelError: If training has one class only, or the splits do not fit one another.
+        LabelError: If training has only one class, or the splits have different labels.
     """
     _check_splits(train, val, grid)
     scaler = Scaler.of(train.x, scaling)
@@ -415,7 +415,7 @@ def fit_linear(
 
 
 def _ahead(path: list[Tensor]) -> Tensor | None:
-    """Guess the next minimiser: along the grid they move nearly evenly, so steps are halved."""
+    """Extrapolate the next minimiser along the grid, which halves the number of steps."""
     return 2 * path[-1] - path[-2] if len(path) > 1 else path[-1] if path else None
 
 

@@ -1,6 +1,6 @@
-"""Logistic regression to convergence: all classes in one product, in float64.
+"""Logistic regression to convergence, with all classes in one product, in float64.
 
-Two losses over the same linear model, with the bias left out of the penalty:
+Two losses over the same linear model, with an unpenalised bias:
 
     BINARY   for each class k:  mean_n BCE(y_nk, x_n w_k + b_k)  +  |w_k|² / (2 C n)
     SOFTMAX  jointly:           mean_n CE(y_n, x_n W + b)        +  |W|² / (2 C n)
@@ -8,11 +8,11 @@ Two losses over the same linear model, with the bias left out of the penalty:
 Times C n, that is what scikit-learn's `LogisticRegression(C=C)` minimises: once per class, or
 once for three and more classes.
 
-Features of a network are ill-conditioned (a few directions carry nearly all variance), which
-plain L-BFGS takes thousands of steps to undo. Here it works in the eigenbasis of the features,
-where the Hessian is almost diagonal and known: `w̄_k s_i² / n + 1 / (C n)`. Its inverse starts
-the two-loop recursion. The line search moves along margins already at hand and needs no product
-with the features.
+Features of a network are ill-conditioned (a few directions have nearly all variance), so plain
+L-BFGS takes thousands of steps. Here it works in the eigenbasis of the features, in which the
+Hessian is almost diagonal and known: `w̄_k s_i² / n + 1 / (C n)`. Its inverse initialises the
+two-loop recursion. The line search uses the margins already computed and needs no product with the
+features.
 
 Shapes: N samples, D features, R = min(N, D) directions, K classes, G groups: K for BINARY, 1
 for SOFTMAX.
@@ -59,7 +59,7 @@ class Loss(StrEnum):
 
 @dataclass(frozen=True)
 class Point:
-    """The objective at one place of a line: value and slope along it, and probabilities.
+    """The objective at one point of a line: value and slope along it, and probabilities.
 
     `value` and `slope` are (G, 1), one entry per group: G = K classes for BINARY, one for SOFTMAX.
     """
@@ -96,7 +96,7 @@ class LogisticObjective:
         return (p - self.y) @ self.z / len(self.z) + self.penalty * theta
 
     def inverse_diagonal(self, p: Float64[Tensor, "k n"]) -> Float64[Tensor, "k r1"]:
-        """Return the preconditioner (K, R + 1): the inverse of the Hessian's diagonal, nearly."""
+        """Return the preconditioner (K, R + 1): approximate inverse of the Hessian's diagonal."""
         weight = (p * (1 - p)).mean(dim=1, keepdim=True).clamp_min(_LEAST_WEIGHT)
         return 1 / (weight * self.energy + self.penalty)
 
@@ -104,12 +104,12 @@ class LogisticObjective:
 class Line:
     """The objective along a direction.
 
-    The labels and the penalty are a line and a parabola in the step, known beforehand; a step
-    costs little more than one sigmoid and one softplus per margin.
+    The label term is linear and the penalty quadratic in the step, with known coefficients; an
+    evaluation costs little more than one sigmoid and one softplus per margin.
 
     Args:
-        objective: Which.
-        theta: (K, R + 1), where the line starts.
+        objective: Objective to evaluate.
+        theta: (K, R + 1), start of the line.
         margins: (K, N), `theta @ z'`.
         direction: (K, R + 1).
         ahead: (K, N), `direction @ z'`.
@@ -153,7 +153,7 @@ class Line:
         )
 
     def curvature(self, p: Float64[Tensor, "k n"]) -> Float64[Tensor, "g 1"]:
-        """Return the second derivative (G, 1) where probabilities are `p`."""
+        """Return the second derivative (G, 1) for probabilities `p`."""
         objective, ahead = self._objective, self._ahead
         if objective.loss is Loss.BINARY:
             spread = objective.dot(p * (1 - p), ahead.square())
@@ -176,10 +176,10 @@ _Pair = tuple[Tensor, Tensor, Tensor]
 
 @dataclass
 class _State:
-    """Where each class of an objective stands. Classes that have converged leave it.
+    """State of the optimisation of each class; converged classes are removed.
 
     Args:
-        objective: Of the classes that are left.
+        objective: Objective of the remaining classes.
         theta: (K, R + 1).
         margins: (K, N), `theta @ z'`.
         value: (G, 1), the objective.
@@ -198,7 +198,7 @@ class _State:
 
     @classmethod
     def of(cls, objective: LogisticObjective, theta: Float64[Tensor, "k r1"]) -> _State:
-        """Return where the classes stand at some weights, `theta` (K, R + 1), with no move yet."""
+        """Return the state at weights `theta` (K, R + 1), without a history."""
         margins, still = theta @ objective.z.T, torch.zeros_like(objective.y)
         nowhere = Line(objective, theta, margins, torch.zeros_like(theta), still)
         point = nowhere.at(objective.total(still[:, :1]))
@@ -225,11 +225,11 @@ class _State:
         fresh = objective.gradient(self.theta, point.p)
         change, self.gradient = fresh - self.gradient, fresh
         bend = objective.dot(move, change)
-        # a group that stands still (converged to rounding) teaches nothing about curvature
+        # a group that does not move (converged to rounding) gives no information on curvature
         self.history.append((move, change, torch.where(bend > 0, 1 / bend, 0)))
 
     def keep(self, rows: Bool[Tensor, " g"] | Int64[Tensor, " g"]) -> None:
-        """Continue with some classes alone: independent problems, so nothing is lost."""
+        """Continue with some classes only, which is exact as the problems are independent."""
         self.objective = replace(self.objective, y=self.objective.y[rows])
         self.theta, self.margins = self.theta[rows], self.margins[rows]
         self.value, self.gradient = self.value[rows], self.gradient[rows]
@@ -241,7 +241,7 @@ class _State:
 def minimise(
     objective: LogisticObjective, theta: Float64[Tensor, "k r1"], tolerance: float, steps: int
 ) -> tuple[Float64[Tensor, "k r1"], Float64[Tensor, " g"], int]:
-    """Run L-BFGS until every group has converged; one slow class does not hold up the others.
+    """Run L-BFGS until every group has converged; a slow class does not delay the others.
 
     Returns:
         theta, the gradient norm of each class's group (K,), and the steps taken.
@@ -283,14 +283,14 @@ def _two_loop(
 def _line_search(
     line: Line, value: Float64[Tensor, "g 1"], slope: Float64[Tensor, "g 1"]
 ) -> tuple[Float64[Tensor, "g 1"], Point]:
-    """Find a step where the slope has halved and the value has not grown.
+    """Find a step at which the slope has halved and the value has not increased.
 
     Along a line the objective is convex: Newton steps on its slope, kept inside a bracket.
 
     Args:
-        line: Where to look.
-        value: (G, 1), where it starts.
-        slope: (G, 1), where it starts.
+        line: Line to search.
+        value: (G, 1), value at the start.
+        slope: (G, 1), slope at the start.
     """
     most, limit = value + 1e-12 * value.abs(), _SUFFICIENT_SLOPE * slope.abs()
     step = torch.ones_like(value)
@@ -320,8 +320,8 @@ _WORTH_THREADS: Final = 20_000_000  # multiplications in one product
 class Eigenbasis:
     """Centred features in the eigenbasis of their covariance, with a column of ones.
 
-    The directions are orthonormal and span the rows of the features, where the minimiser lies:
-    nothing is lost, also for N < D.
+    The directions are orthonormal and span the rows of the features, which contain the minimiser,
+    so the result is exact, also for N < D.
 
     Args:
         z: float64, (N, R + 1); the last column is 1.
@@ -335,12 +335,12 @@ class Eigenbasis:
 
     @cached_property
     def energy(self) -> Float64[Tensor, " r1"]:
-        """Mean square of each column of z, (R + 1,): the Hessian's diagonal but for a factor."""
+        """Mean square of each column of z, (R + 1,): the Hessian's diagonal up to a factor."""
         return self.z.square().mean(dim=0)
 
     @classmethod
     def of(cls, features: Float[Tensor, "n d"]) -> Eigenbasis:
-        """Rotate (N, D) features. Done once for all strengths."""
+        """Return the eigenbasis of (N, D) features, computed once for all strengths."""
         x = features.double()
         mean = x.mean(dim=0)
         centred = x - mean
@@ -360,7 +360,7 @@ class Solution:
         theta: float64, (K, R + 1), in the eigenbasis; the start of the next strength.
         weight: float64, (D, K).
         bias: float64, (K,).
-        gradient_norm: Euclidean norm of the gradient, of the worst class: how converged it is.
+        gradient_norm: Euclidean norm of the gradient of the worst class, a measure of convergence.
         steps: Iterations taken.
     """
 
@@ -390,11 +390,11 @@ def fit_logistic(
     Args:
         basis: The features.
         targets: (N, K) of 0 and 1; exactly one 1 per row for SOFTMAX.
-        loss: Which objective.
+        loss: Kind of loss.
         strength: C, the inverse of the penalty.
-        start: `theta` of a neighbouring strength; zeros without one.
+        start: `theta` of a neighbouring strength; zeros if None.
         tolerance: Stop when the gradient norm of every class is below it.
-        steps: Stop after as many iterations.
+        steps: Maximum number of iterations.
 
     Returns:
         The minimiser, or the last iterate with its gradient norm.
@@ -405,12 +405,12 @@ def fit_logistic(
 
 @dataclass(frozen=True)
 class LogisticProblem:
-    """What a path of strengths has in common.
+    """Common parts of the fits along a path of strengths.
 
     Args:
         basis: The features.
         targets: (N, K): see `fit_logistic`.
-        loss: Which objective.
+        loss: Kind of loss.
     """
 
     basis: Eigenbasis
@@ -438,7 +438,7 @@ class LogisticProblem:
 
 @contextlib.contextmanager
 def _threads(cells: int) -> Iterator[None]:
-    """Use one thread for small problems, where waiting for the others costs more than they do."""
+    """Use one thread for small problems, where thread synchronisation outweighs the gain."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if cells < _WORTH_THREADS else before)
     try:
@@ -456,10 +456,10 @@ def _fit(
     tolerance: float,
     steps: int,
 ) -> Solution:
-    # classes come first in here: (K, N) @ (N, R) is four times as fast as (R, N) @ (N, K)
+    # classes are the first axis: (K, N) @ (N, R) is four times as fast as (R, N) @ (N, K)
     z, y = basis.z, targets.double().T.contiguous()
     penalty = z.new_full((z.shape[1],), 1 / (strength * len(z)))
-    penalty[-1] = 0  # the bias is free
+    penalty[-1] = 0  # the bias is not penalised
     theta = z.new_zeros(len(y), z.shape[1]) if start is None else start
     objective = LogisticObjective(z, y, loss, penalty, basis.energy)
     theta, norm, taken = minimise(objective, theta, tolerance, steps)

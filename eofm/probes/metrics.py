@@ -1,9 +1,9 @@
 """Scores of predictions on a whole test set. Their intervals are in `eofm.probes.bootstrap`.
 
-Always the whole, concatenated set: the mean of per-batch scores is another number (on
-BigEarthNet it is off by 2 points for micro AP and by up to 40 for macro AP). Ids of metrics are
-`ap_micro`, `ap_macro`, `oa`, ...; the bare word mAP names none, for micro and macro differ by
-ten points on the same predictions.
+Metrics are computed on the whole, concatenated set, because the mean of per-batch scores differs
+(on BigEarthNet by 2 points for micro AP and by up to 40 for macro AP). Ids of metrics are
+`ap_micro`, `ap_macro`, `oa`, ...; "mAP" is not an id, because micro and macro AP differ by ten
+points on the same predictions.
 
 Shapes: N samples, K classes.
 """
@@ -43,7 +43,7 @@ __all__ = [
 
 ECE_BINS: Final = 15
 
-# Samples of a batch of `Metric.AP_MICRO_BATCHES`, as several papers score.
+# Samples per batch of `Metric.AP_MICRO_BATCHES`, which several papers report.
 BATCH: Final = 64
 
 
@@ -70,7 +70,7 @@ class Metric(StrEnum):
 
     @property
     def smaller_is_better(self) -> bool:
-        """Whether it counts errors, or what cannot be told apart."""
+        """Whether the metric measures errors or overlap, so that smaller is better."""
         return self in {Metric.ECE, Metric.PROMPT_OVERLAP, Metric.ACROSS_OVERLAP}
 
 
@@ -106,10 +106,10 @@ class AveragePrecision:
     """Average precision, AP = Σ (R_i - R_{i-1}) P_i over the distinct scores.
 
     Args:
-        micro: Of all N x K decisions in one list.
+        micro: Average precision of all N x K decisions in one list.
         macro: Mean over the classes that occur in the targets.
         per_class: One value per class; None where the class has no positive.
-        weighted: Mean over the classes, each as often as it has positives.
+        weighted: Mean over the classes, weighted by their numbers of positives.
     """
 
     micro: float
@@ -129,7 +129,7 @@ def average_precision(
     """Return micro, macro, weighted and per-class average precision of multi-label scores.
 
     Equal scores form one step, so the order of the samples never matters. A class without a
-    positive has no AP and stays out of the macro average (torchmetrics would count it as 0,
+    positive has no AP and is excluded from the macro average (torchmetrics would count it as 0,
     scikit-learn warns and does the same).
 
     Args:
@@ -158,17 +158,17 @@ def average_precision(
 def batched_average_precision(
     scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."]
 ) -> float:
-    """Return the mean over batches of micro average precision, an incomplete last batch dropped.
+    """Return the mean of micro average precision over batches, without an incomplete last one.
 
-    That is how the scripts of SSL4EO-S12, FG-MAE and Copernicus-Bench make their numbers. It
-    depends on the order of the samples and is kept for comparison with them only.
+    The scripts of SSL4EO-S12, FG-MAE and Copernicus-Bench compute their scores in this way. It
+    depends on the order of the samples and is kept only for comparison with them.
 
     Args:
         scores: (N, K), at least `BATCH` samples.
         targets: (N, K), 1 or True where the class is present.
 
     Raises:
-        LabelError: If there is no whole batch, or one has no positive at all.
+        LabelError: If there is no full batch, or a batch has no positive.
         PixelError: If a score is NaN.
     """
     if len(scores) < BATCH:
@@ -183,7 +183,7 @@ def batched_average_precision(
 
 
 def check_scores(scores: Shaped[Tensor, " ..."], targets: Shaped[Tensor, " ..."]) -> None:
-    """Refuse what has no average precision.
+    """Refuse input without an average precision.
 
     Raises:
         LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
@@ -220,7 +220,7 @@ def _ap_of_columns(
     place = torch.arange(count, device=scores.device)
     last = torch.ones_like(ordered, dtype=torch.bool)
     last[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
-    # the nearest end of a step at or after each place
+    # the nearest end of a step at or after each position
     end = torch.where(last, place, count).flip(1).cummin(dim=1).values.flip(1)
     precision = hits.cumsum(dim=1) / (place + 1)
     return (hits * precision.gather(1, end)).sum(dim=1) / hits.sum(dim=1)
@@ -234,10 +234,10 @@ class F1:
     """F1 = 2 TP / (2 TP + FP + FN).
 
     Args:
-        micro: Of all N x K decisions.
+        micro: F1 of all N x K decisions.
         macro: Mean over the classes that occur in the targets.
         per_class: One value per class; None where the class has no positive.
-        threshold: A class is decided present where its probability is above it.
+        threshold: A class is predicted present if its probability is above it.
     """
 
     micro: float
@@ -252,9 +252,9 @@ def f1_score(
     """Return micro, macro and per-class F1 of multi-label probabilities at one threshold.
 
     Args:
-        probability: (N, K), within [0, 1]: logits have no threshold of 0.5.
+        probability: (N, K), within [0, 1], not logits, for which 0.5 is no threshold.
         targets: (N, K), 1 or True where the class is present.
-        threshold: Present means above it.
+        threshold: A class is predicted present above it.
 
     Raises:
         LabelError: If the shapes differ, targets are not 0 or 1, or no class is present at all.
@@ -276,10 +276,10 @@ def f1_score(
 
 
 def check_probability(probability: Shaped[Tensor, " ..."]) -> None:
-    """Refuse numbers that are no probabilities.
+    """Refuse values that are not probabilities.
 
     Raises:
-        PixelError: If one is NaN or outside [0, 1].
+        PixelError: If a value is NaN or outside [0, 1].
     """
     if not ((probability >= 0) & (probability <= 1)).all():
         raise PixelError(
@@ -320,7 +320,7 @@ def average_accuracy(predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, "
 
 
 def check_classes(predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."]) -> None:
-    """Refuse what has no accuracy.
+    """Refuse input without an accuracy.
 
     Raises:
         LabelError: If the shapes differ or there is no sample.
@@ -336,7 +336,7 @@ def check_classes(predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..
 def confusion_matrix(
     predicted: Shaped[Tensor, " ..."], target: Shaped[Tensor, " ..."], classes: int
 ) -> Int64[Tensor, "k k"]:
-    """Return counts, int64 (K, K): rows are true classes, columns what was said.
+    """Return counts, int64 (K, K): rows are true classes, columns predicted classes.
 
     Args:
         predicted: (N,) class indices.
@@ -355,16 +355,16 @@ def confusion_matrix(
 
 
 def equal_mass_bins(confidence: Real[Tensor, " m"], bins: int = ECE_BINS) -> Int64[Tensor, " m"]:
-    """Return (M,) bin indices: about equally many decisions in each; equal values share a bin.
+    """Return (M,) bin indices with about equally many decisions per bin; equal values share a bin.
 
-    kNN has k + 1 levels of confidence: cutting within a level would let the order of files decide.
+    kNN has k + 1 levels of confidence; a split within a level would depend on the order of files.
 
     Args:
         confidence: (M,), within [0, 1].
-        bins: At most so many.
+        bins: Maximum number of bins.
 
     Raises:
-        ConfigError: If there is no bin.
+        ConfigError: If `bins` is less than 1.
     """
     if bins < 1:
         raise ConfigError("calibration needs at least one bin", found=bins)
@@ -380,9 +380,9 @@ def expected_calibration_error(
     """Return Σ_b (n_b / M) |mean confidence - share correct|, over bins of equal mass.
 
     Args:
-        confidence: (M,), within [0, 1]: of the class said, or of each multi-label decision.
-        correct: (M,), whether it came true.
-        bins: At most so many.
+        confidence: (M,), within [0, 1], of the predicted class or of each multi-label decision.
+        correct: (M,), whether the decision is correct.
+        bins: Maximum number of bins.
 
     Raises:
         LabelError: If the shapes differ or are empty.

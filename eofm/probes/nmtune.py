@@ -1,15 +1,15 @@
-"""NMTune: a small network on frozen features that undoes some of what noisy pretraining did.
+"""NMTune: a small network on frozen features that reduces the effect of noisy pretraining.
 
-arXiv 2309.17002 finds that networks pretrained on noisy labels have features of a flatter or more
-peaked spectrum, and shapes them anew without touching the network: a perceptron f -> t of one
-hidden layer and a linear head on t, trained by the classes together with three terms that keep t
-close to f in direction, without correlated dimensions, and with strong leading directions:
+arXiv 2309.17002 finds that networks pretrained on noisy labels have features with a flatter or more
+peaked spectrum, and transforms the features without changing the network: a perceptron f -> t with
+one hidden layer and a linear head on t are trained on the classes with three more terms, which keep
+t close to f in direction, decorrelate its dimensions, and strengthen its leading directions:
 
     class loss + s (1 MSE(t/|t|, f/|f|) + 0.04 Σ_{i≠j} Cov(t)²_ij / D - 0.001 mean(σ_1..σ_5 / Σσ))
 
 with the paper's weights at s = 1; s is chosen on the validation split, and s = 0 is the perceptron
-alone. Optimiser, epochs and sizes are the paper's, its two augmented views are not: features are
-computed once.
+alone. Optimiser, epochs and sizes are as in the paper, but without its two augmented views, because
+features are computed once.
 
 Shapes: N training samples, M test samples, B samples of a batch, D features, K classes.
 """
@@ -44,7 +44,7 @@ def regulariser(tuned: Float[Tensor, "b d"], frozen: Float[Tensor, "b d"]) -> Fl
     """Return the three terms of a batch, weighted as in the paper.
 
     Args:
-        tuned: What the perceptron makes of the features, (B, D), B of 2 or more.
+        tuned: Output of the perceptron, (B, D), with B of 2 or more.
         frozen: The features, (B, D).
     """
     close = functional.mse_loss(functional.normalize(tuned), functional.normalize(frozen))
@@ -81,14 +81,14 @@ class Tuner(nn.Module):
 
 
 def fit_tuner(train: Labelled, x: Float[Tensor, "n d"], strength: float) -> Tuner:
-    """Train the perceptron and its head; the global random state is left as it was.
+    """Train the perceptron and its head; the global random state is preserved.
 
-    AdamW at 1e-3 with half a cosine, decay 1e-4, 30 epochs of batches of 64. A last batch of one
-    sample has no statistics, and is left out.
+    AdamW with rate 1e-3, half a cosine, weight decay 1e-4, and 30 epochs of batches of 64. A last
+    batch of one sample has no batch statistics and is dropped.
 
     Args:
-        train: Labels.
-        x: Its features, scaled, float32 (N, D).
+        train: Training split with the labels.
+        x: Its scaled features, float32 (N, D).
         strength: s.
 
     Raises:
@@ -147,8 +147,8 @@ def nmtune_probe(
         train: Training split.
         val: Validation split.
         test_x: (M, D).
-        choice: Score by which the strength is chosen: the metric of the task.
-        scaling: What is done to the features first; its constants are always those of train.
+        choice: Score for choosing the strength: the metric of the task.
+        scaling: Scaling of the features; its constants are always those of the training split.
 
     Raises:
         ConfigError: If there is no validation split.

@@ -1,8 +1,8 @@
-"""How features fill their space: the singular values of a split, in three numbers.
+"""Spectrum of features: the singular values of a split, summarised in three numbers.
 
-They are read from the features as a probe sees them, without a label. A spectrum that is all in a
-few directions belongs to a collapsed encoder; one that is flat to features without structure.
-arXiv 2309.17002 reads the damage of noisy pretraining labels from the same values.
+They are computed from the features that a probe uses, without labels. A spectrum concentrated in a
+few directions indicates a collapsed encoder, a flat one features without structure. arXiv
+2309.17002 measures the damage of noisy pretraining labels with the same values.
 
 Shapes: N samples, D features, K classes.
 """
@@ -26,7 +26,7 @@ __all__ = [
     "within_class_rank",
 ]
 
-# The first directions follow no power law, and the last ones are noise of a finite sample.
+# The first directions follow no power law, and the last ones are noise of the finite sample.
 _FIRST: Final = 11
 _LAST: Final = 500
 _FEWEST: Final = 10
@@ -37,10 +37,10 @@ class Spectrum:
     """Singular values σ of centred features, largest first, in three numbers.
 
     Args:
-        rank: exp of the entropy of σ / Σσ: how many directions are used (RankMe, arXiv 2210.02885).
-        lead: σ_1 / Σσ, the share of the first direction: 1 where it is the only one.
+        rank: exp of the entropy of σ / Σσ: number of directions used (RankMe, arXiv 2210.02885).
+        lead: σ_1 / Σσ, the share of the first direction; 1 if it is the only one.
         alpha: Exponent of the decay of the eigenvalues, σ_j² ~ j^-α; near 1 in networks that
-            generalise (arXiv 2202.05808). None where there are too few directions to say.
+            generalise (arXiv 2202.05808). None if there are too few directions for the fit.
     """
 
     rank: float
@@ -62,9 +62,9 @@ def spectrum_of(x: Float[Tensor, "n d"]) -> Spectrum:
 
 
 def effective_rank(x: Float[Tensor, "n d"]) -> float:
-    """Return exp(entropy) of the centred features' singular values: how many directions they use.
+    """Return exp(entropy) of the centred features' singular values: the directions in use.
 
-    Degenerate features (RankMe, arXiv 2210.02885) have a handful, whatever their width.
+    Degenerate features (RankMe, arXiv 2210.02885) use only a few, whatever their width.
 
     Args:
         x: (N, D).
@@ -92,11 +92,11 @@ def _rank(singular: Float[Tensor, " r"]) -> float:
 
 
 def decay_exponent(singular: Float[Tensor, " r"]) -> float | None:
-    """Return α of σ_j² ~ j^-α, or None where fewer than ten directions can say.
+    """Return α of σ_j² ~ j^-α, or None if there are fewer than ten directions to fit.
 
-    A line through (ln j, ln σ_j²) by least squares with weights 1 / j, from the eleventh direction
-    to half of those that are there, at most the 500th: the fit of Stringer et al. 2019
-    (doi 10.1038/s41586-019-1346-5), which arXiv 2202.05808 takes over.
+    The fit is that of Stringer et al. 2019 (doi 10.1038/s41586-019-1346-5), as in arXiv 2202.05808:
+    a line through (ln j, ln σ_j²) by least squares with weights 1 / j, from the eleventh direction
+    to half of the directions, at most the 500th.
 
     Args:
         singular: Singular values, ascending.
@@ -113,18 +113,18 @@ def decay_exponent(singular: Float[Tensor, " r"]) -> float | None:
 
 
 def within_class_rank(x: Float[Tensor, "n d"], y: Shaped[Tensor, " ..."]) -> float:
-    """Return the mean over classes of the effective rank of the features of each.
+    """Return the effective rank of the features within a class, averaged over classes.
 
-    Supervised contrast pulls a class to one point; what is left of the differences within it is
-    what another task can use (LOOK, arXiv 2110.06014).
+    Supervised contrastive learning pulls a class to one point; another task can use only the
+    remaining differences within classes (LOOK, arXiv 2110.06014).
 
     Args:
         x: (N, D).
-        y: (N,) class indices, or (N, K) with 1 where a class is present: a sample of several
-            classes counts in each.
+        y: (N,) class indices, or (N, K) with 1 where a class is present; a sample of several
+            classes counts in each of them.
 
     Returns:
-        NaN where no class has two samples.
+        NaN if no class has two samples.
     """
     if y.ndim == 1:
         y = torch.nn.functional.one_hot(y)

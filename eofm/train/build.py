@@ -1,4 +1,4 @@
-"""From settings and data to the module that is trained, for one sensor or for two."""
+"""Build the module to train from settings and data, for one sensor or two."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ __all__ = [
 
 _SOME: Final = 9  # classes, until the labels are known
 
-# `data.views` -> what a term may ask for.
+# `data.views` -> the kind of views that a term may require.
 VIEW_KINDS: Final[Mapping[str, ViewKind]] = {
     "crops": ViewKind.CROPS,
     "nested": ViewKind.NESTED,
@@ -80,15 +80,15 @@ VIEW_KINDS: Final[Mapping[str, ViewKind]] = {
 
 
 def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondStore | None]:
-    """Return the store to train on, and the second one where the views are of two sensors.
+    """Return the store to train on, and the second store if the views are of two sensors.
 
     Args:
-        config: Which store; without one it is the synthetic world's.
-        make: Write the synthetic world if it is not there.
+        config: The store to open; the synthetic world's if none is named.
+        make: Write the synthetic world if it does not exist.
 
     Raises:
         ConfigError: If the world's folder holds another world.
-        StoreError: If a store is half written or damaged, or there are not two of them.
+        StoreError: If a store is incomplete or damaged, or one of two needed stores is missing.
     """
     if config.store is None and make:
         make_demo(config)
@@ -99,7 +99,7 @@ def open_data(config: DataConfig, *, make: bool = True) -> tuple[Store, SecondSt
 
 
 def _open_one(path: Path, sensor: str) -> Store:
-    """Return a store; of a folder of several sensors, that of the sensor of the settings."""
+    """Return a store; if the folder holds several sensors, the store of the configured one."""
     if (path / SPEC).is_file() or not (path / PAIRS).is_file():
         return Store(path)
     stores = PairedStore(path).stores
@@ -118,15 +118,15 @@ def _open_one(path: Path, sensor: str) -> Store:
 def build_module(
     config: PretrainConfig, data: StoreDataModule, recipe: Recipe
 ) -> tuple[PretrainModule, Origin]:
-    """Return what is trained, and where its weights come from.
+    """Return the module to train and the origin of its weights.
 
     Args:
         config: All settings.
         data: Training scenes, of one sensor or two.
-        recipe: What the network expects; of two sensors, the one that leads.
+        recipe: Input that the network expects; with two sensors, the first sensor's.
 
     Raises:
-        ConfigError: If the network cannot be trained as the settings say.
+        ConfigError: If the network cannot be trained with the settings.
         WeightsError: If the weights to start from do not fit.
     """
     generator = torch.Generator().manual_seed(config.optim.seed)
@@ -165,12 +165,12 @@ def build_module(
 
 
 def _stores(data: StoreDataModule) -> list[Store]:
-    """Return the stores of the sensors of a run, the one that leads first."""
+    """Return the stores of a run's sensors, the first sensor's store first."""
     return [data.store] + ([] if data.second_store is None else [data.second_store.store])
 
 
 def _note_teachers(module: PretrainModule, origin: Origin) -> None:
-    """Put the frozen teachers on the card, and refuse a start from the one that is kept near.
+    """Record the frozen teachers on the card; refuse to start from the self-distillation teacher.
 
     Raises:
         ConfigError: If the student of `self_distill` starts from its teacher.
@@ -192,11 +192,11 @@ def _note_teachers(module: PretrainModule, origin: Origin) -> None:
 
 
 def _label_facts(config: PretrainConfig, data: StoreDataModule) -> LabelFacts:
-    """Return what the terms take from the training labels.
+    """Return the facts about the training labels that the terms use.
 
     Raises:
-        TrainingError: If a term needs labels, and no scene has any.
-        ConfigError: If a term needs other views.
+        TrainingError: If a term needs labels and no scene has any.
+        ConfigError: If a term needs a different kind of views.
     """
     labels, method = data.train_labels, config.method
     if is_whole(method):
@@ -220,7 +220,7 @@ def _label_facts(config: PretrainConfig, data: StoreDataModule) -> LabelFacts:
 def _start(
     config: PretrainConfig, recipe: Recipe, generator: torch.Generator, *, second: bool = False
 ) -> tuple[Trunk, Origin]:
-    """Return the network of the sensor of a recipe, and where its tensors come from."""
+    """Return the network for the sensor of a recipe, and the origin of its tensors."""
     weights = config.model.weights
     if weights is not None and config.data.views == "sensors" and weights.count("+") == 1:
         weights = weights.split("+")[second]
@@ -243,7 +243,7 @@ def _join(
     origin: Origin,
     generator: torch.Generator,
 ) -> tuple[JointTrunk, SecondSensor, Origin]:
-    """Give the trunk a second input layer, made from the same weights for the other sensor."""
+    """Add a second input layer to the trunk, made from the same weights for the other sensor."""
     store = second_store.store
     second = make_recipe(store, data.seen_by(store.spec.sensor, data.train_rows)[1], config.model)
     other, own = _start(config, second, generator, second=True)
@@ -280,7 +280,7 @@ def _check_colours(config: PretrainConfig, recipe: Recipe) -> None:
 
 
 def _licence_of(data: StoreDataModule) -> str:
-    """Return the licence that all data of a run have."""
+    """Return the licence shared by all data of a run."""
     stores = _stores(data)
     stores += [] if data.replay is None else [data.replay]
     return common_licence(map(licence_of, stores))
@@ -313,21 +313,21 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
     }
 
 
-# The unit in which published statistics of a sensor are stated.
+# Unit of a sensor's published statistics.
 STATED_UNIT: Final = {s: STATISTICS[name].unit for s, name in DEFAULT_STATISTICS.items()}
 
 
 def make_recipe(store: Store, rows: Sequence[int], config: ModelConfig) -> Recipe:
-    """Return what the network will expect.
+    """Return the recipe of the input that the network will expect.
 
     Args:
         store: The packed store to train on.
-        rows: Its training rows, for statistics of its own.
+        rows: Its training rows, for statistics measured on the store.
         config: Size, normalisation, statistics and pooling.
 
     Raises:
         SpecError: If published statistics lack one of the store's bands.
-        WeightsError: If no architecture has the name in `config`.
+        WeightsError: If `config` names an unknown architecture.
     """
     spec = store.spec
     if config.statistics == "published":
@@ -360,7 +360,7 @@ def measure(store: Store, rows: Sequence[int]) -> Statistics:
     """Return mean and standard deviation of each band over the valid pixels of `rows`.
 
     Raises:
-        ConfigError: If there is no row to measure.
+        ConfigError: If `rows` is empty.
     """
     if not len(rows):
         raise ConfigError("there are no training scenes to take statistics of", where=store.path)
@@ -386,32 +386,32 @@ def measure(store: Store, rows: Sequence[int]) -> Statistics:
     )
 
 
-# ----------------------------------------------------------- before there is anything to train on
+# ------------------------------------------------------------- checks before the data are written
 
 
 @dataclass(frozen=True)
 class _Promised:
-    """The store that the demo's world will become, as far as a recipe asks of it."""
+    """Stand-in for the demo's store before it is written, with the attributes a recipe needs."""
 
     spec: ImageSpec
 
 
 def check_before_world(config: PretrainConfig, processes: int) -> None:
-    """Refuse what cannot be trained on the demo's world, before it is written.
+    """Refuse settings that cannot be trained on the demo's world, before it is written.
 
-    The network is built, with its weights, and thrown away again. What only the labels can tell,
-    such as how many scenes have some, is seen later.
+    The network is built with its weights and discarded. Faults that depend on the labels, such as
+    too few labelled scenes, are found later.
 
     Args:
         config: All settings, without a store.
-        processes: How many share a batch.
+        processes: Number of processes that share a batch.
 
     Raises:
-        ConfigError: If the network cannot be trained as the settings say, a batch cannot be shared
-            out, or a logger is not installed.
+        ConfigError: If the network cannot be trained with the settings, a batch cannot be divided
+            among the processes, or a logger is not installed.
         TrainingError: If the world will have fewer training scenes than a batch.
-        WeightsError: If there is no such network, or the weights to start from do not fit.
-        SpecError: If the size does not suit the network.
+        WeightsError: If the network is unknown, or the weights to start from do not fit.
+        SpecError: If the network does not support the input size.
         StoreError: If another store of the settings cannot be read.
     """
     check_share(config.optim.batch, processes)
@@ -432,7 +432,7 @@ def check_before_world(config: PretrainConfig, processes: int) -> None:
         side = config.data.size
         spec = ImageSpec(sensor, table.bands, table.unit, (side, side), 10.0)
         specs.append(spec)
-        recipe = make_recipe(  # statistics of the store are not known yet: any will do
+        recipe = make_recipe(  # the store's statistics are not known yet; any values will do
             cast("Store", _Promised(spec)), (), replace(config.model, statistics="published")
         )
         generator = torch.Generator().manual_seed(config.optim.seed)
@@ -453,7 +453,7 @@ def check_before_world(config: PretrainConfig, processes: int) -> None:
 
 
 def _check_demo_scenes(config: PretrainConfig) -> None:
-    """Refuse a batch that the world cannot fill even if all of its scenes have labels."""
+    """Refuse a batch that the world cannot fill even if all its scenes have labels."""
     data = config.data
     names = [f"{i:07d}" for i in range(data.scenes)]
     places = data.scenes - int(held_out(names, data.holdout, data.seed).sum())

@@ -1,10 +1,10 @@
-"""Checkpoints that a kill at any moment leaves whole, and the two ways to train on from one.
+"""Checkpoints that survive a kill at any moment, and two ways to continue training from one.
 
 A run resumes from its last checkpoint, which holds networks, optimiser, schedules, Lightning's
-counters, how far the sampler is, and every random state of every process: the resumed run takes the
-steps it would have taken. A later stage continues from a checkpoint of an earlier one: its networks
-and its optimizer, other data, another schedule. It must continue from before the anneal
-(`constant.ckpt`): from the annealed end, raising the rate again would lose what the anneal gained
+counters, the sampler's position, and every random state of every process. The resumed run takes the
+same steps as an uninterrupted one. A later stage continues from a checkpoint of an earlier stage,
+with its networks and optimizer but other data and another schedule. It must continue from before
+the anneal (`constant.ckpt`): raising the rate again after the anneal would lose its gain
 (arXiv 2403.08763).
 """
 
@@ -52,16 +52,16 @@ BEST: Final = "best.ckpt"
 CONSTANT: Final = "constant.ckpt"
 _EPOCH: Final = "epoch-{:04d}.ckpt"
 _PATTERN: Final = r"epoch-\d{4,}\.ckpt"
-# What says which checkpoint is the best: the online monitor, or the loss where there is none.
+# Criterion for the best checkpoint: the online monitor, or the loss without a monitor.
 _MONITOR: Final = "monitor/knn"
 _RANDOM: Final = "random_sources"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the last checkpoint, on the same disk, syncs, and renames.
+    """Writes to the folder of the last checkpoint, on the same disk, syncs, and renames.
 
-    Lightning's own way passes through the folder for temporary files, which may be another disk:
-    moving from there is no rename.
+    Lightning itself writes to the temporary folder first, which may be on another disk; moving the
+    file from there is not an atomic rename.
     """
 
     def save_checkpoint(
@@ -70,58 +70,58 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path: str | Path,
         storage_options: Any | None = None,  # noqa: ANN401 (Lightning's signature)
     ) -> None:
-        """Put the checkpoint in the place of the one before.
+        """Replace the previous checkpoint.
 
         Raises:
-            TrainingError: If it cannot be written, as on a full disk; the one before stays.
+            TrainingError: If it cannot be written (full disk); the previous one is kept.
         """
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with replacing(file) as temporary:
                 torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:  # torch's writer has no error of its own
+        except (OSError, RuntimeError) as error:  # torch's writer raises no specific error
             unfinished(file).unlink(missing_ok=True)
             raise TrainingError(
                 "the checkpoint cannot be written",
                 found=str(error).strip().splitlines()[0],
                 where=file,
-                remedy="free disk space and resume the run: the checkpoint before is still there",
+                remedy="free disk space and resume the run: the previous checkpoint is kept",
             ) from error
 
 
 def keep_as(file: Path, name: str) -> None:
-    """Give a checkpoint a further name beside it: it is replaced whole, never written into."""
+    """Add a hard link to a checkpoint, which is always replaced and never modified in place."""
     kept = file.with_name(name)
     if kept.is_file() and kept.samefile(file):
-        return  # to rename one name of a file to another of its names does nothing
+        return  # renaming one hard link to another link of the same file does nothing
     with replacing(kept) as temporary:
         temporary.unlink(missing_ok=True)
         try:
             temporary.hardlink_to(file)
-        except OSError:  # some file systems know no second names
+        except OSError:  # some file systems do not support hard links
             shutil.copyfile(file, temporary)
 
 
 def stepped(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Return whether the batch ended an optimizer step: gradients in between are in no file."""
+    """Return whether the batch ended an optimizer step; checkpoints hold no partial gradients."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
 
 
 class Checkpoints(Checkpoint):
-    """Saves at the end of every epoch, now and then between, and when the run is asked to stop.
+    """Saves at the end of every epoch, at intervals within it, and on a request to stop.
 
-    It comes after the other callbacks, so that the metrics of a step are written before it.
+    It runs after the other callbacks, so that the metrics of a step are written first.
 
     Args:
-        path: The file, replaced every time. The others, beside it, are further names of it.
-        steps: Save whenever so many steps are done; 0 for never.
-        minutes: Save when so many minutes have passed since the last time; 0 for never.
-        keep: Keep the last so many that were saved at the end of an epoch.
-        constant: From how many steps there are to the step at which constant.ckpt is kept, where
-            a later stage is to continue this one.
-        by_monitor: best.ckpt is the best by the online monitor, which needs scenes that are not
-            scored at the end; else, and without a monitor, by the mean loss.
+        path: The file, replaced every time. The other checkpoints are hard links next to it.
+        steps: Steps between two checkpoints; 0 for none.
+        minutes: Minutes between two checkpoints; 0 for none.
+        keep: Number of end-of-epoch checkpoints to keep, the newest ones.
+        constant: Function from the total number of steps to the step at which constant.ckpt is
+            kept, if a later stage is to continue this one.
+        by_monitor: Choose best.ckpt by the online monitor, which needs scenes that are not scored
+            at the end; otherwise, and without a monitor, by the mean loss.
     """
 
     def __init__(
@@ -142,9 +142,9 @@ class Checkpoints(Checkpoint):
         self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock, and listen for signals: Lightning's own handlers are there by now.
+        """Start the clock, and install signal handlers: Lightning has installed its own by now.
 
-        A run killed between a checkpoint and its further names gets them when it resumes.
+        If a run was killed before a checkpoint got its hard links, they are created on resume.
         """
         self._saved = time.monotonic()
         self.requests.listen()
@@ -162,12 +162,12 @@ class Checkpoints(Checkpoint):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Save if it is time to.
+        """Save if a checkpoint is due.
 
         Raises:
-            Stopped: If a process was asked to stop; it has been saved.
+            Stopped: If a process was asked to stop; a checkpoint has been saved.
         """
-        if "loss" in trainer.callback_metrics:  # added up on the device without a synchronisation
+        if "loss" in trainer.callback_metrics:  # summed on the device, without synchronisation
             self._sum = self._sum + trainer.callback_metrics["loss"].detach().double()
             self._count += 1
         if not stepped(trainer, batch_idx) or trainer.is_last_batch:
@@ -189,7 +189,7 @@ class Checkpoints(Checkpoint):
             raise Stopped(signum, step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, and keep the checkpoint by its epoch, and as the best if it is.
+        """Save, keep the checkpoint under its epoch, and as the best if it is the best.
 
         Raises:
             Stopped: If a process was asked to stop.
@@ -208,21 +208,21 @@ class Checkpoints(Checkpoint):
             raise Stopped(signum, trainer.global_step)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         self.requests.forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the best one had: a resumed run must know."""
+        """Return the best score so far, which a resumed run needs."""
         return {"best": dict(self._best), "sum": float(self._sum), "count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from there."""
+        """Restore the best score."""
         self._best = dict(state_dict["best"])
         self._sum = torch.tensor(state_dict["sum"], dtype=torch.float64)
         self._count = state_dict["count"]
 
     def _asked(self, trainer: L.Trainer) -> int:
-        """Return the signal that has asked this process to stop, or 0."""
+        """Return the signal that asked this process to stop, or 0."""
         early = 15 if trainer.received_sigterm else 0  # before `on_train_start`
         return self.requests.asked or early
 
@@ -232,7 +232,7 @@ class Checkpoints(Checkpoint):
         return trainer.global_step == self.constant(int(trainer.estimated_stepping_batches))
 
     def _is_best(self, trainer: L.Trainer) -> bool:
-        """Return whether no epoch was better, by the monitor or by the mean loss."""
+        """Return whether this epoch is the best so far, by the monitor or by the mean loss."""
         mean = float(self._sum) / max(self._count, 1)
         self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
         monitor = trainer.callback_metrics.get(_MONITOR) if self.by_monitor else None
@@ -247,7 +247,7 @@ class Checkpoints(Checkpoint):
         self._saved = time.monotonic()
 
     def _name(self, trainer: L.Trainer, name: str) -> None:
-        """Give the file just saved a further name: it stays when the next one replaces it."""
+        """Add a hard link to the file just saved, so that it survives the next save."""
         if trainer.is_global_zero:
             keep_as(self.path, name)
 
@@ -264,20 +264,20 @@ class Checkpoints(Checkpoint):
 
 
 class RandomStates(L.Callback):
-    """Every random state of every process goes into the checkpoint, and comes out of it.
+    """Saves and restores every random state of every process with the checkpoint.
 
-    Those are torch's on the CPU and the GPU, and every `torch.Generator` that a module holds.
+    These are torch's states on the CPU and the GPU, and every `torch.Generator` of a module.
 
     Args:
-        rank: Of this process.
-        seed: Of the run.
+        rank: Rank of this process.
+        seed: Seed of the run.
     """
 
     def __init__(self, rank: int, seed: int) -> None:
         self.rank, self.seed = rank, seed
 
     def scatter(self, module: L.LightningModule) -> None:
-        """Let each process draw other numbers; those of the first are those of one alone."""
+        """Seed each process differently; the first draws the numbers of a single-process run."""
         if self.rank:
             # a prime stride: seed + rank would give run 1 the numbers of process 1 of run 0
             torch.manual_seed(self.seed + 1_000_003 * self.rank)
@@ -287,7 +287,7 @@ class RandomStates(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Collect them from all processes."""
+        """Collect the random states of all processes."""
         states = {f"module {name}": g.get_state() for name, g in _generators(pl_module)}
         states["cpu"] = torch.get_rng_state()
         if pl_module.device.type == "cuda":
@@ -297,9 +297,9 @@ class RandomStates(L.Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Continue the random states of the checkpoint.
+        """Restore the random states of the checkpoint.
 
-        A process that the saved run did not have keeps the numbers it has.
+        A process that the saved run did not have keeps its current state.
         """
         saved = checkpoint[_RANDOM]
         if self.rank >= len(saved["cpu"]):
@@ -318,23 +318,23 @@ def _generators(module: L.LightningModule) -> Iterator[tuple[str, torch.Generato
                 yield f"{name}.{attribute}", value
 
 
-# What a checkpoint calls the names of the optimizer's parameters, in the order it counts them.
+# Checkpoint key of the names of the optimizer's parameters, in the optimizer's order.
 PARAMETERS: Final = "parameters"
 _METHOD: Final = "method."
-_SHARDED: Final = "terms.softcon."  # before SoftCon's own tensors, in checkpoints of shards
+_SHARDED: Final = "terms.softcon."  # prefix of SoftCon's tensors in sharded checkpoints
 _QUEUE: Final = "queue"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a checkpoint of an earlier stage has for a later one.
+    """Contents of an earlier stage's checkpoint that a later stage continues with.
 
     Args:
         path: The checkpoint.
-        progress: How far that stage was, in words.
-        tensors: Of student, teacher and heads, by name.
+        progress: Progress of that stage, as text.
+        tensors: Tensors of student, teacher and heads, by name.
         moments: The optimizer's state of each parameter, by name.
-        optimizer: Name of the optimizer's settings of that stage, `adamw` or `sgd`.
+        optimizer: Optimizer of that stage, `adamw` or `sgd`.
     """
 
     path: Path
@@ -345,7 +345,7 @@ class Stage:
 
     @property
     def origin(self) -> Origin:
-        """What the export and the run's folder say of where training started."""
+        """Origin of the weights, for the export and the run folder."""
         return Origin(
             weights=f"stage {self.path} ({self.progress}), with the optimizer's moments",
             input_layer="as it was",
@@ -360,16 +360,16 @@ def open_stage(path: Path, key: str) -> Stage:
 
     Args:
         path: The file.
-        key: Where eofm keeps its own things in a checkpoint.
+        key: Checkpoint key of eofm's own entries.
 
     Raises:
-        WeightsError: If there is none, or it is not that of a run.
+        WeightsError: If the file does not exist, or is not the checkpoint of a run.
     """
     if not path.is_file():
         raise WeightsError("there is no checkpoint", found="no such file", where=path)
     with foreign(
         WeightsError,
-        "this is no checkpoint of a run to continue from",
+        "this is not a checkpoint from which a run can continue",
         expected="checkpoints/constant.ckpt or last.ckpt of `eofm pretrain`",
         where=path,
     ):
@@ -390,12 +390,12 @@ def open_stage(path: Path, key: str) -> Stage:
 
 
 def load_networks(stage: Stage, method: nn.Module) -> None:
-    """Give networks and heads the values they had at the end of the earlier stage.
+    """Load the networks and heads of the earlier stage.
 
-    A queue of keys starts empty: its images, their places and classes are those of other data.
+    The queue of keys starts empty, as its keys are of images of other data.
 
     Raises:
-        WeightsError: If they are not alike, tensor by tensor.
+        WeightsError: If names or shapes of the tensors differ.
     """
     mine, theirs = _without_queue(method.state_dict()), _without_queue(stage.tensors)
     wrong = [
@@ -424,11 +424,11 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
 
 
 def load_moments(optimizer: Optimizer, names: Sequence[str], stage: Stage, kind: str) -> None:
-    """Give the optimizer the moments of the earlier stage; its rates and groups stay its own.
+    """Load the moments of the earlier stage into the optimizer; rates and groups are kept.
 
     Args:
-        optimizer: New, without a state.
-        names: Of its parameters, in its order.
+        optimizer: New optimizer, without a state.
+        names: Names of its parameters, in the optimizer's order.
         stage: The earlier stage.
         kind: `adamw` or `sgd`.
 

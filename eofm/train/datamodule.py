@@ -1,8 +1,8 @@
-"""Batches of packed stores, in an order that is a function of the seed, the epoch and the step.
+"""Batches of packed stores, in an order determined by the seed, the epoch and the step.
 
-A batch leaves the store in its native dtype and resolution and is made into float images on the
+A batch is read in the store's native dtype and resolution and converted to float images on the
 device (`eofm.contract.preprocess.to_grid`), which is cheaper than moving float32 cubes. Threads
-read ahead into buffers that are used again (`eofm.loading.feeder`).
+read ahead into reusable buffers (`eofm.loading.feeder`).
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 ROWS_AT_ONCE: Final = 64
-# From so many held-out locations on, one half is evaluated during training and the other scored.
+# With at least this many held-out locations, half is evaluated in training, half scored at the end.
 FEWEST_TO_DIVIDE: Final = 4
-# Shares of the locations that a remedy may name: more than half leaves too little to train on.
+# Held-out shares that a remedy may suggest: more than half leaves too little to train on.
 HOLDOUTS: Final = tuple(n / 20 for n in range(1, 11))
 _SHOWN: Final = 10
 
@@ -60,11 +60,11 @@ def iterate_rows(store: Store, rows: Sequence[int]) -> Iterator[Imagery]:
 
 
 def name_scenes(error: PixelError, stores: Sequence[Store], batch: Sequence[int]) -> PixelError:
-    """Return an error about images of a batch with the scenes' names in it.
+    """Add the names of the scenes to an error about images of a batch.
 
     Args:
-        error: Says which images of the batch.
-        stores: Whose rows are counted on, one after another.
+        error: Error with the indices of the images in the batch.
+        stores: Stores whose rows are numbered consecutively.
         batch: Row of each image.
     """
     rows = [batch[image] for image in error.images]
@@ -75,20 +75,20 @@ def name_scenes(error: PixelError, stores: Sequence[Store], batch: Sequence[int]
         found=error.found,
         expected=error.expected,
         where=f"{', '.join(words)}{more} of {stores[0].path}",
-        remedy="inspect them and mend or leave them out (eofm data check, eofm data verify)",
+        remedy="inspect them and repair or exclude them (eofm data check, eofm data verify)",
         images=error.images,
     )
 
 
 def check_share(batch: int, processes: int) -> None:
-    """Refuse a batch that several processes cannot share out evenly.
+    """Refuse a batch that cannot be divided evenly among the processes.
 
     Raises:
         ConfigError: If so.
     """
     if batch % processes:
         raise ConfigError(
-            "a batch must be shared out evenly",
+            "the batch must be divided evenly among the processes",
             found=f"{batch} scenes for {processes} processes",
             expected=f"a multiple of {processes}",
             where="optim.batch",
@@ -100,31 +100,31 @@ class StoreDataModule(L.LightningDataModule):
 
     Args:
         store: The packed store.
-        config: Held-out share, seed, views, balance, replay, and what to do with unlabelled scenes.
-        batch: Scenes per step, of all processes together; places where views are seasons.
-        seed: Of the order.
-        readers: Threads that read.
-        accumulate: Batches per optimizer step: an epoch has a multiple of them.
-        second_store: A store of another sensor, whose images are the second views; scenes
-            without one are left out.
-        shares: The labels say how much of a scene each class covers.
-        places: The labels say which scenes are of one place.
-        exchange: Permute the labels of the training scenes, by the seed: a control.
+        config: Held-out share, seed, views, balance, replay, and treatment of unlabelled scenes.
+        batch: Scenes per step over all processes; places if the views are seasons.
+        seed: Seed of the order.
+        readers: Number of reading threads.
+        accumulate: Batches per optimizer step; an epoch has a multiple of this number.
+        second_store: Store of another sensor, whose images are the second views; scenes
+            without an image in it are excluded.
+        shares: Labels hold the share of each class in a scene.
+        places: Labels hold the place of each scene.
+        exchange: Permute the labels of the training scenes with the seed, as a control.
 
     Attributes:
         train_rows: Rows to train on.
-        outside_rows: Rows of held-out locations, labelled or, where those are trained on, not.
-        val_rows: Labelled rows of held-out locations that are evaluated during training, and by
-            which a checkpoint is chosen.
+        outside_rows: Rows of held-out locations; unlabelled ones too if training uses those.
+        val_rows: Labelled rows of held-out locations for evaluation during training and for
+            choosing a checkpoint.
         test_rows: Labelled rows of held-out locations that are scored at the end.
-        divided: Whether the two have no location in common; else they are the same rows.
+        divided: Whether `val_rows` and `test_rows` share no location; otherwise they are equal.
         probe_rows: Labelled rows of training locations, on which the linear probe is fitted.
         replay: The second store, or None.
-        labels: Of all rows of the store and of the replayed one, as training is told them.
+        labels: Labels of all rows of the store and the replayed store, as used in training.
 
     Raises:
         TrainingError: If there are fewer training scenes than a batch, or none has labels.
-        StoreError: If the second store is of another kind.
+        StoreError: If the replayed store is of another kind.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class StoreDataModule(L.LightningDataModule):
         self._check_enough(int(outside.sum()), int((~known).sum()))
 
     def _divided(self, kept: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which of the held-out rows are evaluated during training, and which are scored."""
+        """Return the held-out rows to evaluate during training, and those to score at the end."""
         rows = np.flatnonzero(kept)
         places = self.store.locations[rows].tolist()
         if len(set(places)) < FEWEST_TO_DIVIDE:
@@ -201,10 +201,10 @@ class StoreDataModule(L.LightningDataModule):
         return len(set(self.store.locations[self.test_rows].tolist()))
 
     def holdout_for(self, places: int) -> float | None:
-        """Return the smallest `holdout` of which so many locations are scored at the end.
+        """Return the smallest `holdout` with which that many locations are scored at the end.
 
         Args:
-            places: How many.
+            places: Number of locations to score.
 
         Returns:
             A multiple of 0.05; None if half of all locations are not enough.
@@ -218,7 +218,7 @@ class StoreDataModule(L.LightningDataModule):
         return None
 
     def _check_enough(self, outside: int, unlabelled: int) -> None:
-        """Refuse a store that does not fill a step.
+        """Refuse a store with too few scenes for one step.
 
         Args:
             outside: Number of held-out scenes.
@@ -243,34 +243,34 @@ class StoreDataModule(L.LightningDataModule):
 
     @property
     def _stores(self) -> tuple[Store, ...]:
-        """What is read, one behind the other."""
+        """The stores that are read, in order."""
         return (self.store,) if self.replay is None else (self.store, self.replay)
 
     @property
     def train_labels(self) -> Labels:
-        """Labels of the training rows, as the objective is told them."""
+        """Labels of the training rows, as the objective gets them."""
         return self.labels[torch.from_numpy(self.train_rows)]
 
     def seen_by(self, sensor: Sensor, rows: NDArray[np.int64]) -> tuple[Store, list[int]]:
         """Return the store of a sensor, and its rows of the same places.
 
         Args:
-            sensor: That of the store, or of the second one.
-            rows: Of the store; such as `probe_rows`.
+            sensor: Sensor of the store or of the second store.
+            rows: Rows of the store, such as `probe_rows`.
         """
         if self.second_store is not None and sensor is self.second_store.store.spec.sensor:
             return self.second_store.store, self.second_store.row_of[rows].tolist()
         return self.store, rows.tolist()
 
     def images(self, rows: Sequence[int]) -> Pixels:
-        """Return the images of some rows of the store, and of the second one, as stored."""
+        """Return images of the store, and of the second store if there is one, as stored."""
         mine = self.store.images(rows)
         if self.second_store is None:
             return mine
         return mine, self.second_store.store.images(self.second_store.row_of[np.asarray(rows)])
 
     def _pool(self, store: Store, rows: NDArray[np.int64], first: int = 0) -> Pool:
-        """Return what an epoch draws from some rows of a store, counted from `first`."""
+        """Return the sampling pool of some rows of a store, numbered from `first`."""
         views, factors = self.config.views, None
         if self.config.balance == "rarity" and store is self.store:
             labels = self.labels[torch.from_numpy(rows)]
@@ -283,17 +283,17 @@ class StoreDataModule(L.LightningDataModule):
         )
 
     def _replay_pool(self) -> Pool | None:
-        """Return the second store's scenes, but for those at places held out of the first."""
+        """Return the replayed scenes, except those at locations held out of the first store."""
         if self.replay is None:
             return None
         inside = [place not in self._outside for place in self.replay.locations.tolist()]
         return self._pool(self.replay, np.flatnonzero(inside), len(self.store))
 
     def batches(self, rank: int = 0, world: int = 1) -> EpochSampler:
-        """Return which rows one of several processes reads, and when.
+        """Return the sampler of one process: which rows it reads, and when.
 
         Raises:
-            ConfigError: If the batch cannot be shared out evenly.
+            ConfigError: If the batch cannot be divided evenly.
         """
         check_share(self.batch, world)
         return EpochSampler(
@@ -339,21 +339,21 @@ class StoreDataModule(L.LightningDataModule):
         return self._loader
 
     def state_dict(self) -> dict[str, int]:
-        """Return how far the loader is.
+        """Return the position of the loader.
 
-        It is saved here as well, as Lightning restores a loader's own state only if nobody has
-        asked it how many steps there are (2.6: `estimated_stepping_batches` makes the loader).
+        It is saved here as well, as Lightning does not restore a loader's own state if the number
+        of steps was requested before (2.6: `estimated_stepping_batches` creates the loader).
         """
         return {} if self._loader is None else self._loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next loader resume from there, and the present one if there is one."""
+        """Resume the next loader from the saved position, and the current one if it exists."""
         self._resume = state_dict or None
         if self._resume is not None and self._loader is not None:
             self._loader.load_state_dict(self._resume)
 
     def named(self, error: PixelError) -> PixelError:
-        """Return an error about images of the present batch with their names in it."""
+        """Add the names of the scenes to an error about images of the current batch."""
         if self._loader is None or not len(self._loader.present) or not error.images:
             return error
         return name_scenes(error, self._stores, self._loader.present.tolist())
@@ -366,7 +366,7 @@ class StoreDataModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Copy a batch to the device, without waiting where it is a GPU."""
+        """Copy a batch to the device, asynchronously to a GPU."""
         imagery, labels = batch
         if device.type != "cuda":
             return _moved(imagery, device), labels.to(device)
@@ -392,7 +392,7 @@ class StoreDataModule(L.LightningDataModule):
 
 
 def _name(stores: Sequence[Store], row: int) -> str:
-    """Return the identifier of a row of some stores, one behind the other."""
+    """Return the identifier of a row; the rows of the stores are numbered consecutively."""
     for store in stores:
         if row < len(store):
             return str(store.ids[row])
@@ -401,7 +401,7 @@ def _name(stores: Sequence[Store], row: int) -> str:
 
 
 def _moved(images: Pixels, device: torch.device, *, wait: bool = True) -> Pixels:
-    """Return the images of one sensor or of two on a device."""
+    """Move the images of one or two sensors to a device."""
     if isinstance(images, tuple):
         return (
             images[0].to(device, non_blocking=not wait),
@@ -414,7 +414,7 @@ _WHY = "a random resized crop follows and brings each view to the recipe's size"
 
 
 def training_plan(spec: ImageSpec, recipe: Recipe) -> Plan:
-    """Return the plan for a training batch: everything but the resize, which the crop does.
+    """Return the plan for a training batch, without the resize, which the crop performs.
 
     Raises:
         SpecMismatch: If the store's imagery does not fit the recipe.

@@ -1,17 +1,17 @@
-"""The processes of a run: which one this is, how they start, meet, agree, stop and end.
+"""The processes of a run: rank, launch, connection, collective operations, stop and exit.
 
-The first process prepares everything: it makes the demo's world, opens the run folder, and finds
-the faults of the settings. Only then do the others start (or, started by torchrun or srun, stop
-waiting); they receive the settings from it. It alone writes files and says anything.
+The first process prepares the run: it creates the demo's world, opens the run folder, and checks
+the settings. Only then do the others start (or stop waiting, if torchrun or srun started them);
+they receive the settings from the first process. It alone writes files and prints.
 
-A run is asked to stop by Ctrl-C, SIGTERM, or SLURM's warning that the time is nearly up. A signal
-is only recorded. All processes exchange it when a step is done, save, and end; nothing is ever
+A run is asked to stop by Ctrl-C, SIGTERM, or SLURM's warning before the time limit. The handler
+only records the signal. All processes exchange it at the end of a step, save, and exit; nothing is
 saved from within a signal handler, in the middle of a step.
 
-Batch norms see the batch of all processes: on GPUs by torch's own, on CPUs, for which torch has
-none, by the same in two sums. timm has norms that also drop and activate (`BatchNormAct2d`), by
-modules inside the norm, in their order. What replaces such a norm takes these over; torch's own
-conversion would lose the activation.
+Batch norms use the batch of all processes: on GPUs with torch's SyncBatchNorm, on CPUs, which it
+does not support, with two sums over the processes. Some norms of timm also apply dropout and an
+activation (`BatchNormAct2d`), as modules inside the norm, in that order. Their replacement keeps
+these modules; torch's own conversion would lose the activation.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ __all__ = [
     "requeue",
 ]
 
-# ------------------------------------------------------------------------------------ asked to stop
+# ------------------------------------------------------------------------------------ stop requests
 
 
-class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
+class Stopped(Exception):  # noqa: N818 (not an error: it was requested)
     """The run has been asked to stop; a checkpoint has been saved.
 
     Args:
-        signum: The signal that asked.
-        step: Optimizer steps done.
+        signum: The signal received.
+        step: Number of optimizer steps done.
     """
 
     def __init__(self, signum: int, step: int) -> None:
@@ -80,15 +80,15 @@ class Stopped(Exception):  # noqa: N818 (no error: it was asked for)
         super().__init__(signum, step)
 
 
-# SLURM sends it where a job says `#SBATCH --signal=USR1@300`: 300 s before the end.
+# SLURM sends it to jobs with `#SBATCH --signal=USR1@300`, 300 s before the time limit.
 WARNING: Final = None if sys.platform == "win32" else signal.SIGUSR1
 
 
 class StopRequests:
-    """Records which signal has asked this process to stop.
+    """Records the signal that asks this process to stop.
 
     Args:
-        environ: Says whether this is a job of SLURM, which alone may warn by SIGUSR1.
+        environ: Environment; SIGUSR1 is handled only in a SLURM job.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -99,7 +99,7 @@ class StopRequests:
         self._before: dict[int, object] = {}
 
     def listen(self) -> None:
-        """Take over the signals."""
+        """Install the signal handlers."""
         if threading.current_thread() is threading.main_thread():
             for signum in self._signals:
                 self._before[signum] = signal.signal(signum, self._record)
@@ -108,7 +108,7 @@ class StopRequests:
         self.asked = signum
 
     def forget(self) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         while self._before:
             signum, before = self._before.popitem()
             signal.signal(signum, before)  # type: ignore[arg-type]
@@ -116,10 +116,10 @@ class StopRequests:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Put back what this process did on each signal, however training ends.
+    """Restore this process's signal handlers, however training ends.
 
-    Lightning and `StopRequests` replace handlers one after the other and do not put them back in
-    the reverse order: SIGTERM would be recorded, and ignored, by a Python process that has trained.
+    Lightning and `StopRequests` replace handlers one after the other and do not restore them in
+    reverse order: after training, a Python process would record SIGTERM and ignore it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -129,13 +129,13 @@ def handlers_kept() -> Iterator[None]:
         yield
     finally:
         for signum, handler in before.items():
-            # None is a handler that was not installed from Python
+            # None stands for a handler that was not installed from Python
             if handler is not None and signal.getsignal(signum) is not handler:
                 signal.signal(signum, handler)
 
 
 def requeue(environ: Mapping[str, str] = os.environ) -> str:
-    """Put the job of SLURM back into the queue; return what happened, in words."""
+    """Requeue the SLURM job; return a message about the outcome."""
     job = environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in environ:
         job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
@@ -154,7 +154,7 @@ def requeue(environ: Mapping[str, str] = os.environ) -> str:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes; the gradient is summed likewise."""
+    """Sum over all processes; gradients are summed over them too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ANN401 (torch's signature)
@@ -175,7 +175,7 @@ class SharedBatchNorm(_BatchNorm):
     """Batch norm over the batch of all processes, of any shape (B, C, ...)."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take any."""
+        """Accept any shape."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised batch; the running statistics follow as in torch."""
@@ -188,7 +188,7 @@ class SharedBatchNorm(_BatchNorm):
         mean = _sum(x.sum(axes)) / count
         shape = (1, -1) + (1,) * (x.ndim - 2)
         centred = x - mean.view(shape)
-        variance = _sum(centred.square().sum(axes)) / count  # in a second pass, which cancels less
+        variance = _sum(centred.square().sum(axes)) / count  # second pass: less cancellation
         self._follow(mean.detach(), variance.detach() * count / (count - 1))
         out = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
@@ -205,7 +205,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 class SyncedBatchNorm(nn.SyncBatchNorm):
-    """Torch's, for GPUs."""
+    """torch's synchronised batch norm, for GPUs."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised batch."""
@@ -213,7 +213,7 @@ class SyncedBatchNorm(nn.SyncBatchNorm):
 
 
 def _then(norm: nn.Module, normalised: Tensor) -> Tensor:
-    """Return what the modules inside a norm make of its output: of torch's own there are none."""
+    """Apply the modules inside a norm (dropout, activation) to its output; torch's have none."""
     for module in norm.children():
         normalised = module(normalised)
     return normalised
@@ -225,13 +225,13 @@ def _sum(value: Tensor) -> Tensor:
 
 
 class SharedNorms(LayerSync):
-    """Lightning's hook for it: converts every batch norm, the teacher's included."""
+    """Lightning's hook that converts every batch norm, including the teacher's."""
 
     def __init__(self, *, gpu: bool) -> None:
         self.gpu = gpu
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Return the model with its batch norms replaced; names and tensors stay."""
+        """Return the model with its batch norms replaced; names and tensors are kept."""
         for name, child in model.named_children():
             if isinstance(child, _BatchNorm):
                 setattr(
@@ -242,7 +242,7 @@ class SharedNorms(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Return the model as it is: alone, such a norm is torch's."""
+        """Return the model unchanged: in a single process the norms equal torch's."""
         return model
 
 
@@ -260,29 +260,29 @@ def _shared(norm: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
 
 # ---------------------------------------------------------------------------------------- processes
 
-# The others wait while the first one packs a world, but not for ever.
+# Limit on the time that processes wait for the first one, which may be packing a world.
 PATIENCE: Final = timedelta(hours=1)
-# How long processes may take to notice that one of them has failed, before they are ended.
+# Time that processes have to notice the failure of another one before they are killed.
 GRACE_S: Final = 20.0
 _FAILED: Final = "eofm/failed"
-# Names the run to the processes it starts: a port may be given again while one of a run that was
-# killed still looks for its own, and it must not be taken for one of this run.
+# Identifies the run to the processes it starts: a port may be reassigned while a process of a
+# killed run still tries to connect to it, and must not join this run.
 _RUN: Final = "EOFM_RUN"
 _LOCALHOST: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class ProcessPlace:
-    """Which of the processes of a run this is.
+    """Rank and address of this process among those of a run.
 
     Args:
-        rank: Number among all.
-        world: How many there are.
-        local: Number among those of this machine.
-        per_node: How many there are on each machine.
-        address: Machine of the first process.
-        port: Where it listens; 0 where it has yet to choose.
-        launched: All processes were started from outside: torchrun, srun, or the first process.
+        rank: Rank among all processes.
+        world: Number of processes.
+        local: Rank among the processes of this machine.
+        per_node: Number of processes on each machine.
+        address: Host of the first process.
+        port: Port of the first process; 0 if it has not chosen one yet.
+        launched: All processes have been started, by torchrun, srun, or the first process.
     """
 
     rank: int = 0
@@ -295,15 +295,15 @@ class ProcessPlace:
 
     @property
     def nodes(self) -> int:
-        """How many machines there are."""
+        """Number of machines."""
         return self.world // self.per_node
 
 
 def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -> ProcessPlace:
-    """Return the place that torchrun or srun has given to this process; without them, its own.
+    """Return the rank given by torchrun or srun; without a launcher, that of the first process.
 
     Raises:
-        ConfigError: If the settings ask for other processes than have been started.
+        ConfigError: If the number of processes differs from the settings.
     """
     place = _of_torchrun(environ) or _of_slurm(environ, config.devices)
     if place is None:
@@ -318,7 +318,7 @@ def find_place(config: TrainerConfig, environ: Mapping[str, str] = os.environ) -
     asked = (config.devices or place.per_node, config.num_nodes or place.nodes)
     if asked != (place.per_node, place.nodes):
         raise ConfigError(
-            "other processes have been started than the settings ask for",
+            "the number of processes differs from the settings",
             found=f"{place.per_node} processes on each of {place.nodes} machines",
             expected=f"trainer.devices={asked[0]}, trainer.num_nodes={asked[1]}",
             remedy="leave both options out, or start as many",
@@ -335,9 +335,9 @@ def _of_torchrun(environ: Mapping[str, str]) -> ProcessPlace | None:
 
 
 def _of_slurm(environ: Mapping[str, str], devices: int) -> ProcessPlace | None:
-    """Return the place of a task of srun; a job of one task starts its own processes.
+    """Return the rank of a task of srun; a job with one task starts its processes itself.
 
-    srun alone sets the variables of a step. A batch script and a shell of salloc see those of the
+    Only srun sets the variables of a step. A batch script and a shell of salloc have those of the
     job, whose other tasks have not been started.
 
     Raises:
@@ -379,9 +379,9 @@ def _of_slurm(environ: Mapping[str, str], devices: int) -> ProcessPlace | None:
 
 
 class KnownEnvironment(ClusterEnvironment):
-    """Tells Lightning the place, so that it neither detects one nor starts processes.
+    """Passes the known ranks to Lightning, which then neither detects them nor starts processes.
 
-    Lightning's own SLURM support would save from within a signal handler, in the middle of a step.
+    Lightning's own SLURM support saves from within a signal handler, in the middle of a step.
     """
 
     def __init__(self, place: ProcessPlace) -> None:
@@ -390,40 +390,40 @@ class KnownEnvironment(ClusterEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """They are there."""
+        """Return True: the processes exist already."""
         return True
 
     @property
     def main_address(self) -> str:
-        """Machine of the first process."""
+        """Host of the first process."""
         return self.place.address
 
     @property
     def main_port(self) -> int:
-        """Where it listens."""
+        """Port of the first process."""
         return self.place.port
 
     @staticmethod
     def detect() -> bool:
-        """It is never found, only given."""
+        """Return False: this environment is only passed explicitly."""
         return False
 
     def world_size(self) -> int:
-        """How many processes there are."""
+        """Return the number of processes."""
         return self.place.world
 
     def set_world_size(self, size: int) -> None:
-        """Do nothing: it is known."""
+        """Do nothing: the value is known already."""
 
     def global_rank(self) -> int:
-        """Return the number of this process."""
+        """Return the rank of this process."""
         return self.place.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Do nothing: it is known."""
+        """Do nothing: the value is known already."""
 
     def local_rank(self) -> int:
-        """Return the number of this process on its machine."""
+        """Return the rank of this process on its machine."""
         return self.place.local
 
     def node_rank(self) -> int:
@@ -431,18 +431,18 @@ class KnownEnvironment(ClusterEnvironment):
         return self.place.rank // self.place.per_node
 
 
-# ------------------------------------------------------------------------------------ meet
+# -------------------------------------------------------------------------------- connect
 
 
 @dataclass
 class ProcessGroup:
-    """All processes of a run, once they have met. One process alone needs no other.
+    """All connected processes of a run; there may be just one.
 
     Args:
         place: Of this process.
-        store: Key-value store they share; None for one alone.
-        children: Processes that this one has started.
-        over: They need no longer be monitored.
+        store: Shared key-value store; None for a single process.
+        children: Processes that this process has started.
+        over: Set when the processes need no more monitoring.
     """
 
     place: ProcessPlace = field(default_factory=ProcessPlace)
@@ -451,25 +451,25 @@ class ProcessGroup:
     over: threading.Event = field(default_factory=threading.Event)
 
     def first_to_fail(self) -> bool:
-        """Return whether no other process has failed before: the first one says why."""
+        """Return whether this process is the first to fail, which reports the error."""
         if self.store is None:
             return True
         own = str(self.place.rank).encode()
         try:
             return bool(self.store.compare_set(_FAILED, "", own.decode()) == own)
-        except RuntimeError:  # the first process, which keeps the store, has gone
+        except RuntimeError:  # the first process, which hosts the store, has ended
             return self.place.rank == 0
 
 
 @contextmanager
 def process_group(place: ProcessPlace, accelerator: str) -> Iterator[ProcessGroup]:
-    """Start the other processes where no launcher has, and connect to them.
+    """Start the other processes unless a launcher has, and connect to them.
 
-    When the body fails, the first process to fail raises the error; the others end with status 1
-    and without a word.
+    If the body fails, the first process to fail raises the error; the others exit with status 1 and
+    print nothing.
 
     Args:
-        place: Of this process.
+        place: Rank of this process.
         accelerator: `cpu` or `gpu`.
     """
     if place.world == 1:
@@ -504,14 +504,14 @@ def _meet(group: ProcessGroup, accelerator: str) -> None:
         torch.cuda.set_device(group.place.local)
     place = group.place
     keeper = group.store
-    if keeper is None:  # of torchrun's agent, or of the first process
+    if keeper is None:  # hosted by torchrun's agent or the first process
         keeper, _, _ = next(
             rendezvous("env://", rank=place.rank, world_size=place.world, timeout=PATIENCE)
         )
-        run = os.environ.get(_RUN)  # none of torchrun and srun
+        run = os.environ.get(_RUN)  # not set by torchrun and srun
         keeper = PrefixStore(run, keeper) if run else keeper
         group.store = keeper
-    # small things, such as whether to stop, go from CPU to CPU and do not hold up the GPU
+    # small values, such as stop requests, go from CPU to CPU and do not delay the GPU
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if gpu else "gloo",
         store=keeper,
@@ -522,14 +522,14 @@ def _meet(group: ProcessGroup, accelerator: str) -> None:
 
 
 def _start_others(place: ProcessPlace, accelerator: str, run: str) -> list[subprocess.Popen[bytes]]:
-    """Start the other processes of this machine; they wait for the settings, or for its end."""
+    """Start the other processes of this machine, which wait for the settings or for its end."""
     shared = {
         _RUN: run,
         "WORLD_SIZE": str(place.world),
         "LOCAL_WORLD_SIZE": str(place.per_node),
         "MASTER_ADDR": place.address,
         "MASTER_PORT": str(place.port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the first process keeps the store already
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the first process already hosts the store
     }
     return [
         subprocess.Popen(
@@ -542,14 +542,14 @@ def _start_others(place: ProcessPlace, accelerator: str, run: str) -> list[subpr
 
 
 def _watch(group: ProcessGroup) -> None:
-    """End this process when another has died and no exchange has told it so."""
+    """End this process if another has died and no collective operation reported it."""
 
     def poll() -> None:
         while not group.over.wait(0.5):
             ended = [code for code in (child.poll() for child in group.children) if code]
             if ended:
                 if not group.over.wait(GRACE_S):
-                    if min(ended) < 0:  # by a signal: it has not said why
+                    if min(ended) < 0:  # killed by a signal: it has printed no reason
                         error = _gone(f"ended by signal {-min(ended)}", "another process")
                         print(f"eofm pretrain: error: {error}", file=sys.stderr, flush=True)  # noqa: T201
                     os._exit(1)
@@ -568,7 +568,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _one_voice(group: ProcessGroup) -> Iterator[None]:
-    """Let the first process that fails say why, and the others end without a word."""
+    """Let the first process that fails report the error, and the others exit silently."""
     try:
         yield
     except (SystemExit, Stopped):  # in all processes
@@ -576,7 +576,7 @@ def _one_voice(group: ProcessGroup) -> Iterator[None]:
     except BaseException as error:
         if not group.first_to_fail():
             raise SystemExit(1) from error
-        for child in group.children:  # they would wait for this process
+        for child in group.children:  # they would wait for this process otherwise
             child.kill()
         if isinstance(error, RuntimeError) and not isinstance(error, EofmError) and _is_loss(error):
             found = str(error).strip().splitlines()[0]
@@ -587,10 +587,10 @@ def _one_voice(group: ProcessGroup) -> Iterator[None]:
 
 def _gone(found: str, where: str) -> TrainingError:
     return TrainingError(
-        "a process of this run has gone",
+        "a process of this run has ended unexpectedly",
         found=found,
         where=where,
-        remedy="see whether it ran out of memory, and resume the run",
+        remedy="check whether it ran out of memory, and resume the run",
     )
 
 
@@ -599,7 +599,7 @@ def _is_loss(error: RuntimeError) -> bool:
     return any(word in text for word in ("gloo", "nccl", "connection", "peer"))
 
 
-# ----------------------------------------------------------------------------------- agree
+# ------------------------------------------------------------------- collective operations
 
 
 def broadcast(value: str) -> str:
@@ -612,7 +612,7 @@ def broadcast(value: str) -> str:
 
 
 def all_max(*values: int) -> tuple[int, ...]:
-    """Return the largest of all processes' values, for each place."""
+    """Return the maximum of each value over all processes."""
     if not dist.is_initialized():
         return values
     box = torch.tensor(values)
@@ -621,7 +621,7 @@ def all_max(*values: int) -> tuple[int, ...]:
 
 
 def all_gather(value: Tensor) -> list[Tensor]:
-    """Return every process's tensor, in order of their ranks; all have one shape, on the CPU."""
+    """Return every process's tensor in rank order; all have the same shape and are on the CPU."""
     if not dist.is_initialized():
         return [value]
     parts = [torch.empty_like(value) for _ in range(dist.get_world_size())]
@@ -630,7 +630,7 @@ def all_gather(value: Tensor) -> list[Tensor]:
 
 
 def all_mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the mean of each value over all processes, in one exchange."""
+    """Return the mean of each value over all processes, with one collective operation."""
     if not dist.is_initialized():
         return dict(values)
     means = torch.stack([value.float() for value in values.values()])

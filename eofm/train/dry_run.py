@@ -1,9 +1,9 @@
-"""What a run would be: data, steps, negatives, memory, time from a few measured steps, and doubts.
+"""Preview of a run: data, steps, negatives, memory, time from a few measured steps, and doubts.
 
-The dry run writes nothing: where the demo's world is not there, it is made in a temporary folder.
+The dry run writes nothing: if the demo's world does not exist, it is made in a temporary folder.
 
-A doubt says what speaks against a run before it begins: too few scenes, places or steps, rates too
-high. `eofm pretrain` prints them before the first step as well. A doubt refuses nothing.
+A doubt is a warning before a run begins: too few scenes, places or steps, or too high a learning
+rate. `eofm pretrain` prints doubts before the first step as well; they never stop a run.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _GIB: Final = 2**30
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few steps took.
+    """Time and memory of a few measured steps.
 
     Args:
-        step: Seconds of a step, the median without the first.
-        memory: Bytes at most: of the GPU, else of this process; None where they cannot be counted.
-        evaluation: Seconds of one evaluation of held-out scenes; 0 without any.
+        step: Seconds per step, the median without the first step.
+        memory: Peak bytes of the GPU, or of this process; None if they cannot be measured.
+        evaluation: Seconds per evaluation of held-out scenes; 0 without evaluation.
     """
 
     step: float
@@ -65,7 +65,7 @@ class Measured:
 
 @contextmanager
 def world_for(config: PretrainConfig) -> Iterator[PretrainConfig]:
-    """Yield settings whose data can be read, though nothing is left behind.
+    """Yield settings whose data can be read; a temporary world is removed afterwards.
 
     Args:
         config: All settings.
@@ -84,14 +84,14 @@ def measure(
     device: torch.device,
     precision: str,
 ) -> Measured:
-    """Take a few steps with a module that is thrown away, and evaluate once.
+    """Take a few steps with a module that is discarded, and evaluate once.
 
     Args:
         config: All settings.
-        data: What to train on.
-        module: Is changed.
-        device: Where to train.
-        precision: In Lightning's words, as `choose_device` says it.
+        data: Data to train on.
+        module: Module to train; modified.
+        device: Device to train on.
+        precision: Lightning's name of it, as from `choose_device`.
     """
     module.to(device).train()
     groups = parameter_groups(module.method.named_parameters(), config.optim.weight_decay, 1e-6)
@@ -123,7 +123,7 @@ def measure(
 def _evaluation(config: PretrainConfig, data: StoreDataModule, module: PretrainModule) -> float:
     encoder, seconds = encoder_of(module, config.monitor.branch), 0.0
     for scenes in evaluated_scenes(config, data):
-        scenes.measure(encoder, config)  # the first time the pixels are read as well
+        scenes.measure(encoder, config)  # the first call also reads the pixels
         began = time.monotonic()
         scenes.measure(encoder, config)
         seconds += time.monotonic() - began
@@ -131,7 +131,7 @@ def _evaluation(config: PretrainConfig, data: StoreDataModule, module: PretrainM
 
 
 def _memory(device: torch.device) -> int | None:
-    """Return the most bytes that were used so far."""
+    """Return the peak memory so far, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":
@@ -153,10 +153,10 @@ def describe(
 
     Args:
         config: All settings.
-        data: Which scenes are trained on and held out.
-        module: What would be trained.
-        opening: What a run says of its data and network first.
-        measured: What a few steps took.
+        data: Training and held-out scenes.
+        module: The module to train.
+        opening: Opening lines of a run about its data and network.
+        measured: Time and memory of a few steps.
     """
     steps, optim = steps_of(config, data), config.optim
     scenes = optim.batch * config.trainer.accumulate
@@ -186,14 +186,14 @@ def describe(
 
 
 def _negatives(config: PretrainConfig) -> list[str]:
-    """Say from how many images each is told apart, where anything is."""
+    """Return the number of negatives per image, if the objective has any."""
     if not config.method.contrasts:
         return []
     return [f"negatives  {config.negatives} for each scene in a step"]
 
 
 def _hidden(config: PretrainConfig, module: PretrainModule) -> list[str]:
-    """Say how many patches the student does not see: a whole number, and two are always kept."""
+    """Return how many patches are hidden from the student: a whole number; two are always kept."""
     tokens, ratio = module.trunk().tokens, config.method.mask_ratio
     if ratio == 0 or not config.method.contrasts:
         return []
@@ -202,14 +202,14 @@ def _hidden(config: PretrainConfig, module: PretrainModule) -> list[str]:
 
 
 def _evaluations(config: PretrainConfig, steps: int) -> int:
-    """Return how often held-out scenes are evaluated in full, the start included."""
+    """Return how often held-out scenes are evaluated in full, including the start."""
     monitor = config.monitor
     by_epoch = config.optim.epochs // monitor.every_epochs if monitor.every_epochs else 0
     return 1 + by_epoch + (steps // monitor.every_steps if monitor.every_steps else 0)
 
 
 def _every(count: int, what: str) -> list[str]:
-    """Return how often in words; nothing for never.
+    """Return an interval as text; an empty list for never.
 
     >>> _every(1, "epoch"), _every(5, "step"), _every(0, "step")
     (['after every epoch'], ['after every 5 steps'], [])
@@ -247,17 +247,17 @@ def _monitor(config: PretrainConfig, data: StoreDataModule) -> str:
 # a collapse alone.
 FEWEST_STEPS: Final = 100
 FEWEST_SCENES: Final = 200
-# Negatives per scene below which the contrast of a step says little about the other scenes.
+# Below this number of negatives per scene, the contrastive loss of a step is a weak signal.
 FEWEST_NEGATIVES: Final = 15
 
 
 def doubts(config: PretrainConfig, data: StoreDataModule, module: PretrainModule) -> list[str]:
-    """Return what speaks against a run, a sentence each, the most serious first.
+    """Return warnings about a run, one sentence each, the most serious first.
 
     Args:
         config: All settings.
-        data: Which scenes are trained on and held out.
-        module: What is trained, before the first step.
+        data: Training and held-out scenes.
+        module: The module to train, before the first step.
     """
     return [
         *_too_little(config, data),
@@ -311,13 +311,13 @@ def _rates(config: PretrainConfig) -> list[str]:
 
 
 def _queue(config: PretrainConfig, data: StoreDataModule) -> list[str]:
-    """Say whether a scene meets its own earlier keys in the queue as negatives."""
+    """Warn if the queue holds earlier keys of a scene, which then count as its negatives."""
     method, batch = config.method, config.optim.batch
     pushed = len(data.train_rows) * (1 + method.symmetric)  # keys of an epoch
     apart = method.hard_exclude is Exclude.SAME_LOCATION
     if not method.contrasts or method.queue < pushed or apart:
         return []
-    short = pushed // 4 // batch * batch  # MoCo's queue held a twentieth of its images
+    short = pushed // 4 // batch * batch  # MoCo's queue held one twentieth of its images
     return [
         f"the queue of {method.queue} keys holds those of {method.queue / pushed:.3g} epochs, so "
         f"each scene is among its own negatives: --method.queue {short}, or --method.hard_exclude "
@@ -335,5 +335,5 @@ def _labels(config: PretrainConfig, module: PretrainModule) -> list[str]:
 
 
 def steps_of(config: PretrainConfig, data: StoreDataModule) -> int:
-    """Return the optimizer steps of the whole run, whatever the number of processes."""
+    """Return the optimizer steps of the whole run, for any number of processes."""
     return len(data.batches()) // config.trainer.accumulate * config.optim.epochs

@@ -1,12 +1,12 @@
-"""The encoders of a run: probed on held-out scenes, and exported.
+"""Probe the encoders of a run on held-out scenes, and export them.
 
 A linear layer and the nearest neighbours are fitted on labelled scenes of the training locations
 and scored on labelled scenes of held-out locations, through the same `Encoder.embed` that users
 call.
 
-The run's start, its student and its teacher are each written as an encoder of its own. Of two
-sensors each is written twice: for the sensor that leads under the plain name, and for the second
-sensor with its name behind, as in `student-s1-grd`.
+The initialisation, the student and the teacher are exported as separate encoders. With two sensors
+each is exported twice: under the plain name for the first sensor, and with the sensor's name
+appended for the second, as in `student-s1-grd`.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ __all__ = [
 # ------------------------------------------------------------------------------------------- probes
 
 NEIGHBOURS: Final = 20
-# What gains are measured in: the primary metric of benchmark tasks with several classes. The mean
-# over classes rests on the rarest of them, which a few held-out places hardly show.
+# Metric of gains: the primary metric of benchmark tasks with several classes. The mean over classes
+# depends on the rarest ones, of which a few held-out places have hardly any example.
 MEASURE: Final = Metric.AP_MICRO
-# What the encoder is called that a run starts from, in tables and records.
+# Name of the encoder before training, in tables and records.
 INIT: Final = "initialisation"
-# With fewer training locations than this, one of them is too much to set aside for validation.
+# With fewer training locations than this, none can be spared for validation.
 FEW_PLACES: Final = 5
 _QUICK_GRID: Final = StrengthGrid.log10(-3, 1, 5)
 
@@ -89,7 +89,7 @@ def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
     """Return the embeddings of `rows`, float32 (N, D), on the CPU.
 
     Raises:
-        PixelError: If a scene has no valid pixel, or one that is not a number: it is named.
+        PixelError: If a scene has no valid pixel, or a NaN; the message names the scene.
     """
     made = []
     for start, imagery in zip(count(0, ROWS_AT_ONCE), iterate_rows(store, rows), strict=False):
@@ -102,15 +102,15 @@ def embed_rows(encoder: Encoder, store: Store, rows: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """What probes of frozen embeddings reach on held-out scenes.
+    """Scores of probes of frozen embeddings on held-out scenes.
 
     Args:
-        name: Which encoder.
+        name: Name of the encoder.
         ap_macro: Average precision of a linear probe, mean over the classes that occur.
-        ap_micro: Average precision of the linear probe, all scene-class pairs together.
-        knn_macro: Average precision of the nearest neighbours' votes, mean over classes.
-        knn_micro: The same, all pairs together.
-        per_class: Average precision of the linear probe by class, None where it does not occur.
+        ap_micro: Average precision of the linear probe over all scene-class pairs.
+        knn_macro: Average precision of the kNN votes, mean over classes.
+        knn_micro: Average precision of the kNN votes over all scene-class pairs.
+        per_class: Average precision of the linear probe by class; None for absent classes.
         dim: Width of the embedding.
     """
 
@@ -125,12 +125,12 @@ class ProbeScore:
 
 @dataclass(frozen=True)
 class ProbeOutputs:
-    """What the two probes of one encoder say of the held-out scenes.
+    """Outputs of the two probes of one encoder for the held-out scenes.
 
     Args:
-        name: Of the encoder.
-        linear: (N, K), of the linear probe.
-        knn: (N, K), of the nearest neighbours.
+        name: Name of the encoder.
+        linear: (N, K), logits of the linear probe.
+        knn: (N, K), votes of the nearest neighbours.
         dim: Width of the embedding.
     """
 
@@ -140,7 +140,7 @@ class ProbeOutputs:
     dim: int
 
     def score(self, target: Tensor) -> ProbeScore:
-        """Return what they are worth.
+        """Return the scores of the outputs.
 
         Args:
             target: (N, K), 1 where a class is present.
@@ -154,18 +154,18 @@ class ProbeOutputs:
 def probe(
     name: str, train: Tensor, test: Tensor, store: Store, data: StoreDataModule, seed: int
 ) -> ProbeOutputs:
-    """Fit probes on training locations, ask them of held-out locations.
+    """Fit probes on training locations and apply them to held-out locations.
 
-    The linear probe's strength is chosen on a fifth of the training locations (of the training
-    scenes where there are few locations), never on the held-out ones.
+    The regularisation of the linear probe is chosen on a fifth of the training locations (of the
+    training scenes if there are few locations), never on the held-out ones.
 
     Args:
-        name: Of the encoder.
+        name: Name of the encoder.
         train: Embeddings of `data.probe_rows`.
         test: Embeddings of `data.test_rows`.
-        store: Has the labels.
-        data: Has the rows.
-        seed: Of the choice of validation locations.
+        store: Store with the labels.
+        data: Data module with the rows.
+        seed: Seed for choosing the validation locations.
     """
     labels = store.labels(data.probe_rows.tolist()).multi_hot.long()
     places = store.locations[data.probe_rows].tolist()
@@ -183,7 +183,7 @@ def _fit_linear(
     grid: StrengthGrid = C11,
     refit: bool = False,
 ) -> Tensor:
-    """Return the logits of a linear probe, its strength chosen on the scenes of `set_aside`."""
+    """Return the logits of a linear probe, its regularisation chosen on `set_aside` scenes."""
     aside, count = set_aside(places, seed), labels.shape[1]
     fitted = linear_probe(
         Labelled(train[~aside], labels[~aside], count),
@@ -198,7 +198,7 @@ def _fit_linear(
 
 
 def knn_votes(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
-    """Return the votes of the nearest training scenes by cosine, (N, K).
+    """Return the votes of the nearest training scenes by cosine similarity, (N, K).
 
     Args:
         train: (M, D).
@@ -211,13 +211,13 @@ def knn_votes(train: Tensor, labels: Tensor, test: Tensor) -> Tensor:
 
 
 def set_aside(places: Sequence[str], seed: int) -> Tensor:
-    """Return which training scenes choose the strength of a linear probe, bool (M,).
+    """Return the mask of training scenes for choosing a probe's regularisation, bool (M,).
 
-    They are those of a fifth of the locations; every fifth scene where no location can be spared.
+    They belong to a fifth of the locations; every fifth scene if no location can be spared.
 
     Args:
         places: The location of each scene.
-        seed: Of the choice of locations.
+        seed: Seed for choosing locations.
     """
     if len(set(places)) < FEW_PLACES:
         return torch.arange(len(places)) % 5 == 0
@@ -229,16 +229,16 @@ def quick_linear(
 ) -> Tensor:
     """Return the logits of a linear probe, (N, K): an estimate during training, not a result.
 
-    Its strength C is chosen on a fifth of the training locations, from a coarse grid, and the probe
-    fitted again to all: one fixed C is a stronger penalty the fewer directions the features have,
-    and training changes that.
+    C is chosen from a coarse grid on a fifth of the training locations, and the probe is fitted
+    again to all of them. A fixed C would penalise features with few directions more, and training
+    changes their number.
 
     Args:
         train: (M, D).
         labels: (M, K).
         places: The location of each training scene.
         test: (N, D).
-        seed: Of the choice of locations.
+        seed: Seed for choosing locations.
     """
     return _fit_linear(train, labels, places, test, seed, grid=_QUICK_GRID, refit=True)
 
@@ -247,7 +247,7 @@ def why_no_probe(store: Store, train: Sequence[int], test: Sequence[int]) -> str
     """Return why held-out scenes cannot be probed, or None if they can.
 
     Args:
-        store: Has the labels.
+        store: Store with the labels.
         train: Labelled rows to fit on.
         test: Labelled rows to score on.
     """
@@ -259,21 +259,20 @@ def why_no_probe(store: Store, train: Sequence[int], test: Sequence[int]) -> str
             "held-out scenes are too few"
         )
     one, other = (store.labels(rows).multi_hot.mean(dim=0) for rows in (train, test))
-    # any score of a class that all or none of the scenes have would be its frequency, whatever
-    # the encoder is
+    # for a class that all or no scenes have, the score would be its frequency with any encoder
     if not ((one > 0) & (one < 1) & (other > 0) & (other < 1)).any():
         return (
-            "there is no class that some training scenes and some held-out scenes have, and some "
-            "of each have not"
+            "there is no class that is both present and absent among the training scenes and among "
+            "the held-out scenes"
         )
     return None
 
 
 def why_no_verdict(data: StoreDataModule) -> str | None:
-    """Return why held-out scores have no intervals, and what helps; None where they have them.
+    """Return why held-out scores have no intervals, and the remedy; None if they have.
 
     Args:
-        data: Which scenes are scored.
+        data: Scored scenes.
     """
     places = data.scored_places
     if enough_groups(places):
@@ -296,14 +295,14 @@ def why_no_verdict(data: StoreDataModule) -> str | None:
 
 @dataclass(frozen=True)
 class ScoreIntervals:
-    """How sure the scores of an encoder are: 95 % intervals over held-out locations.
+    """95 % intervals of an encoder's scores over held-out locations.
 
     Args:
-        linear: Of the linear probe's `MEASURE`.
-        knn: Of the nearest neighbours'.
-        linear_gain: Of the linear probe's difference from the encoder's own start; None for a
-            start.
-        knn_gain: Of the neighbours' difference from it; None for a start.
+        linear: Interval of the linear probe's `MEASURE`.
+        knn: Interval of the kNN `MEASURE`.
+        linear_gain: Interval of the linear probe's gain over the encoder's initialisation; None for
+            an initialisation.
+        knn_gain: Interval of the kNN gain over it; None for an initialisation.
     """
 
     linear: Interval
@@ -313,7 +312,7 @@ class ScoreIntervals:
 
 
 def own_starts(names: Sequence[str]) -> list[int]:
-    """Return for each encoder which one it started from: the last initialisation before it.
+    """Return the index of each encoder's start: the last initialisation before it.
 
     >>> own_starts(["initialisation", "student", "initialisation s1-grd", "student s1-grd"])
     [0, 0, 2, 2]
@@ -328,12 +327,12 @@ def own_starts(names: Sequence[str]) -> list[int]:
 def intervals(
     votes: Sequence[ProbeOutputs], target: Tensor, places: Sequence[str]
 ) -> list[ScoreIntervals]:
-    """Return intervals by resampling whole locations: the seasons of a place are no new evidence.
+    """Return intervals from resampling whole locations, as seasons of a place are dependent.
 
-    There is none where the locations are too few (`why_no_verdict`).
+    The list is empty if there are too few locations (`why_no_verdict`).
 
     Args:
-        votes: Of each encoder; those behind an initialisation are compared with it.
+        votes: Outputs of each encoder; those after an initialisation are compared with it.
         target: (N, K), 1 where a class is present.
         places: The location of each scene.
     """
@@ -361,17 +360,17 @@ def intervals(
 
 # ------------------------------------------------------------------------------------------ exports
 
-# Images from which the statistics of batch norms are measured again: more change little.
+# Number of images for recomputing batch norm statistics; more make little difference.
 NORM_IMAGES: Final = 1024
 
 
 def export_init(module: PretrainModule, folder: RunFolder, line: str) -> None:
-    """Write the network as it starts.
+    """Export the network before training.
 
     Args:
-        module: Before its first step.
-        folder: Of the run.
-        line: Where its weights come from.
+        module: The module before its first step.
+        folder: Folder of the run.
+        line: Origin of its weights.
     """
     for suffix, recipe in _sensors(module):
         card = make_card(module.card, recipe, f"{INIT}: {line}")
@@ -381,15 +380,15 @@ def export_init(module: PretrainModule, folder: RunFolder, line: str) -> None:
 def export_branches(
     module: PretrainModule, data: StoreDataModule, folder: RunFolder, config: PretrainConfig
 ) -> dict[str, Encoder]:
-    """Write student and teacher; return them with the initialisation, by name.
+    """Export student and teacher; return them and the initialisation, by name.
 
-    Where the batch norms of a branch remember other images than it will be given, their statistics
-    are first measured again, of whole training scenes.
+    If the batch norm statistics of a branch are of other images than its future input, they are
+    first recomputed on whole training scenes.
 
     Args:
-        module: After training.
-        data: Has the scenes.
-        folder: Of the run, with the initialisation in it.
+        module: The module after training.
+        data: Training scenes.
+        folder: Folder of the run, with the exported initialisation.
         config: All settings.
     """
     encoders = {}
@@ -411,12 +410,12 @@ def export_branches(
 
 
 def whole_images(store: Store, rows: Sequence[int], recipe: Recipe) -> Iterator[Tensor]:
-    """Yield scenes as an encoder gets them, (B, C, H, W), normalised, in batches of one size.
+    """Yield normalised scenes as encoder input, (B, C, H, W), in batches of one size.
 
     Args:
-        store: Has them.
-        rows: Which; some of them, evenly spread, where they are many.
-        recipe: What the encoder expects.
+        store: Store of the scenes.
+        rows: Rows to read; an evenly spread subset if there are many.
+        recipe: Input that the encoder expects.
     """
     count = min(len(rows), NORM_IMAGES)
     count = count // ROWS_AT_ONCE * ROWS_AT_ONCE or count
@@ -426,7 +425,7 @@ def whole_images(store: Store, rows: Sequence[int], recipe: Recipe) -> Iterator[
 
 
 def _sensors(module: PretrainModule) -> list[tuple[str, Recipe]]:
-    """Return the end of the names of a sensor's exports, and its recipe."""
+    """Return the name suffix and the recipe of each sensor's exports."""
     made = [("", module.recipe)]
     if module.second_sensor is not None:
         made.append((f"-{module.second_sensor.name}", module.second_sensor.recipe))
@@ -434,7 +433,7 @@ def _sensors(module: PretrainModule) -> list[tuple[str, Recipe]]:
 
 
 def export_trunk(trunk: Trunk, card: Card, directory: Path) -> Encoder:
-    """Write a trunk with its card, and return it as an encoder of its own (a copy)."""
+    """Export a trunk with its card, and return a copy of it as an encoder."""
     copy = build_trunk(card)
     load_strict(
         copy, {k: v.detach().cpu().clone() for k, v in trunk.state_dict().items()}, card.name

@@ -1,7 +1,7 @@
 """Figures of a run: its numbers as curves, and held-out scenes as its encoders embed them.
 
-A run can be read while it trains, after it died, or of another version: nothing is demanded but the
-settings, and whatever else is missing is left out of the page.
+A run can be read while it trains, after it failed, or if another version wrote it. Only the
+settings are required; anything else that is missing is omitted from the page.
 """
 
 from __future__ import annotations
@@ -79,17 +79,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as it is written down.
+    """Everything read from the folder of a run.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         config: Settings by group and key.
-        environment: Versions, command, machine; empty if it did not get so far.
-        steps: What the method logged, by name: steps and values.
-        evaluations: What was measured on held-out scenes, likewise.
-        throughput: What the time was spent on, likewise.
-        results: Of the end; empty before it.
-        failure: Why it ended too soon; empty if it did not.
+        environment: Versions, command, machine; empty if they were not written yet.
+        steps: Values logged by the method, by name: steps and values.
+        evaluations: Measurements on held-out scenes, likewise.
+        throughput: Time spent by activity, likewise.
+        results: Final results; empty before the end.
+        failure: Why the run failed; empty if it did not.
         finished: The run is complete.
         quiet: Seconds since the last step was written.
     """
@@ -112,12 +112,12 @@ class RunRecord:
 
     @property
     def last_step(self) -> int:
-        """Steps written down."""
+        """Last step logged."""
         return int(self.steps["loss"][0][-1]) if "loss" in self.steps else 0
 
     @property
     def state(self) -> str:
-        """Whether it is done, in words."""
+        """State of the run, as text."""
         if self.finished:
             return f"finished, {self.last_step} steps"
         if self.failure:
@@ -127,11 +127,11 @@ class RunRecord:
         return f"not finished; step {self.last_step} was written {_ago(self.quiet)} ago"
 
     def setting(self, group: str, key: str, default: object = None) -> Any:  # noqa: ANN401
-        """Return a setting; a run of another version may not have it."""
+        """Return a setting, or the default if a run of another version lacks it."""
         return self.config.get(group, {}).get(key, default)
 
     def text(self, name: str) -> str:
-        """Return the content of a text file of the run, or nothing."""
+        """Return the content of a text file of the run, empty if it does not exist."""
         file = self.folder.path / name
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
@@ -140,7 +140,7 @@ def read_record(path: Path) -> RunRecord:
     """Read the folder of a run.
 
     Raises:
-        DataError: If it is none.
+        DataError: If the folder is not that of a run.
     """
     folder = RunFolder(path)
     config = read_yaml(
@@ -168,12 +168,12 @@ def read_record(path: Path) -> RunRecord:
     )
 
 
-# In place of the results of a run that are not what was written.
+# Stands for results of a run that were edited or damaged.
 DAMAGED: Final = "damaged"
 
 
 def _results(path: Path) -> dict[str, Any]:
-    """Return what a run came to; `DAMAGED` alone where that is not what was written."""
+    """Return the results of a run; only `DAMAGED` if the checksum of the file differs."""
     content, right = opened(_json(path))
     damaged = right is False or (not content and path.is_file())
     return {DAMAGED: True} if damaged else content
@@ -215,7 +215,7 @@ def _ago(seconds: float) -> str:
 
 Curves = Mapping[str, StepCurve]
 
-# Of what a run logs, as titles; a measure is the same before and after training.
+# Titles of logged measures; a measure has the same title before and after training.
 TITLES: Final[Mapping[str, str]] = {
     "loss": "Loss",
     "own_probability": "Probability of the own image",
@@ -244,7 +244,7 @@ _MEASURES: Final = (
 
 
 def title_of(name: str) -> str:
-    """Return the title of a logged number; its own name if it has none.
+    """Return the title of a logged measure, or its name if it has no title.
 
     Args:
         name: As in metrics.csv or monitor.csv: `loss`, `monitor/knn`, `monitor/before/knn`.
@@ -256,11 +256,11 @@ def title_of(name: str) -> str:
 
 
 def training_panels(steps: Curves, *, columns: int | None, collapse: float) -> list[LinePanel]:
-    """Return panels of what the method logged at every step.
+    """Return panels of the values that the method logged at every step.
 
     Args:
-        steps: By name.
-        columns: Candidates among which the own image is found: batch and queue; None if unknown.
+        steps: Curves by name.
+        columns: Number of candidate images (batch and queue); None if unknown.
         collapse: Spread below which the run counts as collapsed.
     """
     made = [LinePanel("Loss", _chosen(steps, ["loss"]))]
@@ -282,7 +282,7 @@ def training_panels(steps: Curves, *, columns: int | None, collapse: float) -> l
 
 
 def constants(steps: Curves) -> str:
-    """Return the logged numbers that never changed, in words; nothing without any."""
+    """Return a sentence about logged values that never changed; empty if there are none."""
     same = [n for n, (_, y) in steps.items() if n not in _FIRST and np.ptp(y) == 0]
     return ", ".join(f"{name} {steps[name][1][0]:.4g}" for name in same)
 
@@ -308,10 +308,10 @@ def _schedules(steps: Curves) -> dict[str, StepCurve]:
 
 
 def evaluation_panels(evaluations: Curves) -> list[LinePanel]:
-    """Return panels of what was measured on held-out scenes while a run trained.
+    """Return panels of measurements on held-out scenes during training.
 
     Args:
-        evaluations: By name, as in monitor.csv.
+        evaluations: Curves by name, as in monitor.csv.
     """
     known = {name.removeprefix(MONITOR_PREFIX): curve for name, curve in evaluations.items()}
     known = {name: curve for name, curve in known.items() if np.isfinite(curve[1]).any()}
@@ -332,10 +332,10 @@ def evaluation_panels(evaluations: Curves) -> list[LinePanel]:
 
 
 def collapse_panels(evaluations: Curves) -> list[LinePanel]:
-    """Return the panels in which a collapse shows: spread and effective rank of the encoder.
+    """Return the panels that show a collapse: spread and effective rank of the encoder.
 
     Args:
-        evaluations: By name, as in monitor.csv.
+        evaluations: Curves by name, as in monitor.csv.
     """
     made = []
     for name, title in (
@@ -349,10 +349,10 @@ def collapse_panels(evaluations: Curves) -> list[LinePanel]:
 
 
 def throughput_panels(throughput: Curves) -> list[LinePanel]:
-    """Return panels of what the time was spent on.
+    """Return panels of the time spent by activity.
 
     Args:
-        throughput: By name, as in pace.csv.
+        throughput: Curves by name, as in pace.csv.
     """
     if "pace/seconds" not in throughput:
         return []
@@ -369,11 +369,11 @@ def throughput_panels(throughput: Curves) -> list[LinePanel]:
 
 
 def overlaid(names: Sequence[str], tables: Sequence[Curves]) -> list[LinePanel]:
-    """Return a panel per logged number with the curves of several runs.
+    """Return a panel per logged measure with the curves of several runs.
 
     Args:
-        names: Of the runs, all different.
-        tables: What each logged, by name.
+        names: Names of the runs, all different.
+        tables: Curves of each run, by name.
     """
     columns = dict.fromkeys(name for table in tables for name in table)
     return [
@@ -391,16 +391,16 @@ _SHORT: Final = {"init": "initialisation"}
 _ROWS: Final = 6
 _NEIGHBOURS: Final = 6
 _MATRIX: Final = 96
-# A grid of fewer cells a side than this shows nothing: then an earlier layer is drawn.
+# Smallest useful grid, in cells per side; for smaller ones an earlier layer is drawn.
 _FEWEST_CELLS: Final = 6
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Scenes of a store as the pictures need them.
+    """Scenes of a store for the pictures.
 
     Args:
-        store: Where they are.
+        store: Store of the scenes.
         queries: Rows of held-out locations.
         reference: Rows of training locations.
     """
@@ -410,12 +410,12 @@ class Scenes:
     reference: NDArray[np.int64]
 
     def pictures(self, rows: Sequence[int], words: str, like: str = "") -> list[Picture]:
-        """Return pictures of rows, with their labels below; one with its own stretch says so.
+        """Return pictures of rows, captioned with labels and, if separate, the contrast stretch.
 
         Args:
-            rows: Of the store.
-            words: What they are.
-            like: Labels that give a picture a frame, if they are exactly its own.
+            rows: Rows of the store.
+            words: Description of the pictures.
+            like: Labels; a picture with exactly these labels gets a frame.
         """
         imagery = self.imagery(rows)
         composite = composite_for(imagery.spec)
@@ -434,7 +434,7 @@ class Scenes:
         return to_grid(self.store.images(list(rows)))
 
     def varied(self, count: int) -> NDArray[np.int64]:
-        """Return some held-out rows whose largest classes differ, each from a place of its own."""
+        """Return held-out rows with different largest classes, each from a different place."""
         rows = self.queries
         if not self.store.classes:
             return np.asarray(
@@ -466,14 +466,14 @@ def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | st
     """Return held-out and training scenes of a run, or why there are none.
 
     Args:
-        record: Of the run.
-        store: Where its store is now, if not where it was.
-        count: At most so many of either.
+        record: Record of the run.
+        store: Present path of its store, if it was moved.
+        count: Maximum number of each.
     """
     share, seed = record.setting("data", "holdout"), record.setting("data", "seed")
     path = Path(store) if store is not None else _store_of(record)
     if path is None or share is None or seed is None:
-        return "the settings do not say where the store is, or which scenes were held out"
+        return "the settings do not state where the store is, or which scenes were held out"
     paired = record.setting("data", "views") == "sensors"
     try:
         found = open_pair(path)[0] if paired else Store(path)
@@ -490,7 +490,7 @@ def find_scenes(record: RunRecord, store: str | None, count: int) -> Scenes | st
 
 
 def _store_of(record: RunRecord) -> Path | None:
-    """Return where the settings say the store is; None if they do not."""
+    """Return the path of the store in the settings; None if they have none."""
     said, made = record.setting("data", "store"), record.setting("data", "world")
     if said is not None:
         return Path(said)
@@ -501,7 +501,7 @@ def _store_of(record: RunRecord) -> Path | None:
 
 
 def find_encoders(record: RunRecord) -> dict[str, Encoder]:
-    """Return the encoders a run has so far: of its exports, or of its last checkpoint."""
+    """Return the encoders of a run so far, from its exports or its last checkpoint."""
     made: dict[str, Encoder] = {}
     for name in ("init", "student", "teacher"):
         try:
@@ -517,17 +517,17 @@ def find_encoders(record: RunRecord) -> dict[str, Encoder]:
     return made
 
 
-# ------------------------------------------------------------------------------ what is seen
+# ------------------------------------------------------------------- patches and neighbours
 
 
 def patch_colours(encoder: Encoder, imagery: Imagery) -> Tensor:
     """Return the three principal components of all patches as colours, (B, rows, columns, 3).
 
-    The components are those of all images together, so that a colour means the same in each; each
-    is stretched between its 2nd and 98th percentile.
+    The components are computed over all images, so that a colour has the same meaning in each. Each
+    component is stretched between its 2nd and 98th percentile.
 
     Args:
-        encoder: Its last layer; of a network whose last map is tiny, the last stage that is not.
+        encoder: Encoder; its last layer is used, or the last stage whose map is not tiny.
         imagery: B scenes.
     """
     tokens, grid = _patches(encoder, imagery)
@@ -543,7 +543,7 @@ def patch_colours(encoder: Encoder, imagery: Imagery) -> Tensor:
 
 
 def _patches(encoder: Encoder, imagery: Imagery) -> tuple[Tensor, tuple[int, int]]:
-    """Return (B, P, D) and the rows and columns of P."""
+    """Return patch tokens (B, P, D) and the rows and columns of the P patches."""
     trunk = encoder.trunk
     if min(trunk.grid) >= _FEWEST_CELLS or trunk.prefix or trunk.depth < 2:
         return encoder.features(imagery, (CHECKED,)), trunk.grid
@@ -559,13 +559,13 @@ def _patches(encoder: Encoder, imagery: Imagery) -> tuple[Tensor, tuple[int, int
 def nearest(
     encoder: Encoder, scenes: Scenes, rows: NDArray[np.int64], count: int
 ) -> list[list[int]]:
-    """Return the rows of the training scenes nearest to each of some rows, by cosine.
+    """Return the rows of the training scenes nearest to each query row, by cosine similarity.
 
     Args:
-        encoder: Embeds.
-        scenes: Has the training scenes.
-        rows: To look up.
-        count: Neighbours of each.
+        encoder: Encoder to embed with.
+        scenes: Training scenes.
+        rows: Query rows.
+        count: Neighbours per row.
     """
     queries = functional.normalize(embed_rows(encoder, scenes.store, rows.tolist()), dim=1)
     others = functional.normalize(
@@ -576,7 +576,7 @@ def nearest(
 
 
 def by_labels(scenes: Scenes, count: int) -> NDArray[np.int64]:
-    """Return held-out rows in the order of their label sets: alike scenes become neighbours."""
+    """Return held-out rows sorted by label set, so that similar scenes are adjacent."""
     rows = scenes.queries[:count]
     hot = scenes.store.labels(rows.tolist()).multi_hot.numpy().astype(int)
     often = np.argsort(-np.abs(hot.mean(axis=0) - 0.5), kind="stable")  # dividing classes last
@@ -587,12 +587,12 @@ def by_labels(scenes: Scenes, count: int) -> NDArray[np.int64]:
 def similarities(
     encoders: Mapping[str, Encoder], scenes: Scenes, rows: NDArray[np.int64], kind: LabelSimilarity
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the label similarity (N, N) of rows, and the cosines of each encoder.
+    """Return the label similarity (N, N) of rows, and the cosine similarities of each encoder.
 
     Args:
         encoders: By name.
-        scenes: Has the labels.
-        rows: N of them.
+        scenes: Scenes with labels.
+        rows: N rows of the store.
         kind: Similarity of label sets.
     """
     labels = scenes.store.labels(rows.tolist())
@@ -604,15 +604,15 @@ def similarities(
     return truth, made
 
 
-# ----------------------------------------------------------------------------------- as blocks
+# ------------------------------------------------------------------------------- page blocks
 
 
 def patches(encoders: Mapping[str, Encoder], scenes: Scenes) -> tuple[Block, ...]:
-    """Return pixels beside the patch tokens of each encoder.
+    """Return pixels next to the patch tokens of each encoder.
 
     Args:
         encoders: By name.
-        scenes: To show.
+        scenes: Scenes to show.
     """
     rows = scenes.varied(_ROWS).tolist()
     imagery = scenes.imagery(rows)
@@ -632,12 +632,12 @@ def patches(encoders: Mapping[str, Encoder], scenes: Scenes) -> tuple[Block, ...
 
 
 def neighbours(name: str, encoder: Encoder, scenes: Scenes) -> tuple[Block, ...]:
-    """Return held-out scenes, and the training scenes that are nearest to them.
+    """Return held-out scenes with their nearest training scenes.
 
     Args:
-        name: Of the encoder.
-        encoder: Embeds.
-        scenes: To show.
+        name: Name of the encoder.
+        encoder: Encoder to embed with.
+        scenes: Scenes to show.
     """
     rows = scenes.varied(_ROWS)
     lines = tuple(
@@ -662,11 +662,11 @@ def neighbours(name: str, encoder: Encoder, scenes: Scenes) -> tuple[Block, ...]
 def matrices(
     encoders: Mapping[str, Encoder], scenes: Scenes, kind: LabelSimilarity
 ) -> tuple[Block, ...]:
-    """Return the similarity of labels beside that of embeddings; nothing without labels.
+    """Return label similarities next to embedding similarities; nothing without labels.
 
     Args:
         encoders: By name.
-        scenes: To show.
+        scenes: Scenes to show.
         kind: Similarity of label sets.
     """
     if not scenes.store.classes:
@@ -692,7 +692,7 @@ def _matrix(name: str, values: Tensor, words: str) -> Picture:
 
 
 def _correlation(cosine: Tensor, truth: Tensor) -> str:
-    # unit vectors with these cosines: the measure takes embeddings
+    # the measure takes embeddings: unit vectors with these cosines
     values, vectors = torch.linalg.eigh(cosine.double())
     embedding = vectors * values.clamp_min(0).sqrt()
     return f"Spearman {label_correlation(embedding, truth):.2f}"

@@ -1,13 +1,13 @@
 """The training step as a LightningModule; the method itself is `eofm.method`.
 
 On the device: native planes -> one grid -> `Preprocess` -> two views -> student and teacher ->
-loss. The teacher follows once per optimiser step, so gradient accumulation adds no updates. A loss
-that is not finite is traced to parameters, input rows, or the first layer.
+loss. The teacher is updated once per optimiser step, so gradient accumulation adds no updates. A
+non-finite loss is traced to parameters, input rows, or the first layer.
 
-A frozen teacher of a term is any weights by name, fed by the recipe on their own card. It may
-expect other bands, another size and another normalisation than the student, or be of the other
-sensor. So its input is not the student's view: it is made of the same images as they are stored, by
-the teacher's own plan, and cut by the same crop, flipped alike, without colour and blur.
+The frozen teacher of a term can be any named weights, with input prepared by the recipe on their
+card. It may expect other bands, another size and another normalisation than the student, or the
+other sensor. Its input is therefore not the student's view: the same stored images are prepared
+with the teacher's plan, then cropped and flipped like the view, without colour jitter and blur.
 
 Shapes: B images, C bands, H by W pixels, S by S pixels of a teacher's input, D width.
 """
@@ -82,7 +82,7 @@ __all__ = [
     "schedule_of",
 ]
 
-# -------------------------------------------------------- where a loss that is not finite came from
+# --------------------------------------------------------------------- cause of a non-finite loss
 
 _SHOWN: Final = 3
 
@@ -99,11 +99,11 @@ def broken_rows(batch: Tensor) -> list[int]:
 
 
 def first_broken(module: nn.Module, forward: Callable[[], object]) -> str | None:
-    """Return which part of `module` first gives out something that is not finite, and its rows.
+    """Return the first part of `module` with a non-finite output, and the affected rows.
 
     Args:
-        module: Is inspected while `forward` runs.
-        forward: Calls it; its own errors do not matter here.
+        module: Module to inspect while `forward` runs.
+        forward: Calls the module; its errors are ignored here.
     """
     found: list[str] = []
     names = {part: name for name, part in module.named_modules() if name}
@@ -133,14 +133,14 @@ def not_finite(
     loss: str,
     step: int,
 ) -> TrainingError:
-    """Return the error that says where a loss that is not finite came from.
+    """Return an error that names the cause of a non-finite loss.
 
     Args:
         module: The method.
-        views: What it was given, (B, ...) each.
-        forward: Gives it the same once more; None where that cannot be done.
-        loss: The loss and its terms, in words.
-        step: Steps taken before this one.
+        views: Inputs of the method, (B, ...) each.
+        forward: Repeats the forward pass; None if that is impossible.
+        loss: The loss and its terms, as text.
+        step: Number of steps before this one.
     """
     seen = [loss]
     tensors = broken_tensors(module)
@@ -182,17 +182,17 @@ def _few(items: Sequence[object]) -> str:
 
 @final
 class FrozenTeacher(nn.Module):
-    """An encoder that stays in evaluation mode and gets no gradient.
+    """An encoder in evaluation mode, without gradients.
 
-    Its network is not a part of the module: it is in no checkpoint, optimizer or gradient of the
-    run, nothing wraps it, and it is moved to the device with everything else.
+    Its network is not registered as a submodule: checkpoints, optimizer and wrappers such as DDP
+    ignore it, but it moves to the device with the rest of the module.
 
     Args:
         encoder: Network, recipe and card.
-        specs: What the stores hold: that of the run, and of its second sensor if there is one.
+        specs: Image specs of the store and of the second sensor's store, if there is one.
 
     Attributes:
-        sha256: Of its weights: of a checkpoint's network, whose card has none, of its export.
+        sha256: Hash of its weights; for a checkpoint, whose card has none, of its export.
 
     Raises:
         SpecMismatch: If no store's imagery fits the recipe.
@@ -208,7 +208,7 @@ class FrozenTeacher(nn.Module):
         self._hidden = (encoder.trunk.eval().requires_grad_(requires_grad=False),)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the network as well, to a device or to another precision."""
+        """Apply a device or precision change to the network as well."""
         self.trunk._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -220,7 +220,7 @@ class FrozenTeacher(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Width of its vector, D."""
+        """Width of the embedding, D."""
         return self.trunk.dim
 
     @property
@@ -229,10 +229,10 @@ class FrozenTeacher(nn.Module):
         return self.trunk.size[0]
 
     def prepare(self, native: Pixels) -> Float[Tensor, "b c h w"]:
-        """Return the images of a batch, whole, as the teacher expects them, (B, C, H, W).
+        """Return the uncropped images of a batch as the teacher expects them, (B, C, H, W).
 
         Args:
-            native: As stored: of one sensor, or of both, of which the teacher takes its own.
+            native: Images as stored, of one sensor or of both; the teacher uses its own sensor's.
         """
         images = native[self.store] if isinstance(native, tuple) else native
         prepared: Tensor = self.preprocess(to_grid(images)).pixels
@@ -244,19 +244,19 @@ class FrozenTeacher(nn.Module):
         return vectors
 
     def describe(self) -> str:
-        """Return who it is, in the words of a card."""
+        """Return name, licence and hash of the teacher, for a card."""
         return f"{self.card.name}, licence {self.card.licence}, sha256 {self.sha256[:16]}"
 
 
 def open_teacher(weights: str, specs: Sequence[ImageSpec]) -> FrozenTeacher:
-    """Return the frozen teacher that a term names.
+    """Return the frozen teacher with the weights that a term names.
 
     Args:
-        weights: In any form that `eofm.weights.load.load_weights` takes by name alone.
-        specs: What the stores of the run hold.
+        weights: Name or path in any form that `eofm.weights.load.load_weights` accepts.
+        specs: Image specs of the stores of the run.
 
     Raises:
-        WeightsError: If there are no such weights, or they do not say what they expect.
+        WeightsError: If there are no such weights, or they have no input recipe.
         SpecMismatch: If the imagery of the run does not fit the teacher's recipe.
     """
     where = f"method.terms, teacher {weights}"
@@ -285,7 +285,7 @@ def _unfit(error: SpecMismatch, encoder: Encoder, where: str) -> SpecMismatch:
 
 # ------------------------------------------------------------------------------------ training step
 
-# The networks of a run: what learns, and its average over time, where a term needs one.
+# Networks of a run: the student, and its moving average if a term needs one.
 BRANCHES: Final = ("student", "teacher")
 
 # Where mean ± 2 standard deviations become 0 to 1, the mean is at one half; a z-score has it at 0.
@@ -293,7 +293,7 @@ _MEAN: Final[Mapping[str, float]] = {"two-sigma": 0.5, "zscore": 0.0}
 
 
 def schedule_of(config: PretrainConfig) -> RateSchedule:
-    """Return the course of the learning rate in its own terms."""
+    """Return the learning rate schedule of the settings."""
     optim = config.optim
     kind = ScheduleKind(optim.schedule)
     shape = optim.anneal_shape
@@ -313,20 +313,20 @@ def schedule_of(config: PretrainConfig) -> RateSchedule:
 
 
 class PretrainModule(L.LightningModule):
-    """One run of SoftCon, of a control, or of other terms.
+    """A run of SoftCon, of a control, or of other terms.
 
     Args:
-        trunk: The network to train: of two sensors, with an input layer for each.
+        trunk: The network to train; with two sensors it has an input layer for each.
         config: All settings.
         plan: From the store's imagery to normalised pixels of the same size.
-        recipe: What the network expects; goes into every checkpoint.
-        facts: What the objective takes from the labels of the training scenes.
+        recipe: Input that the network expects; saved in every checkpoint.
+        facts: Facts about the training labels that the objective needs.
         card: Fields of the export's card that the checkpoint must carry.
-        generator: Source of the heads' initial weights.
-        new_input: The input layer was drawn at random: it learns at the full rate, whatever
+        generator: Random generator of the heads' initial weights.
+        new_input: The input layer was initialised at random; it learns at the full rate for any
             `optim.layer_decay`.
-        second_sensor: The second sensor, where the views are of two.
-        frozen: Makes the frozen teacher of a name of weights.
+        second_sensor: The second sensor, if the views are of two sensors.
+        frozen: Function from the name of weights to a frozen teacher.
     """
 
     def __init__(
@@ -363,31 +363,31 @@ class PretrainModule(L.LightningModule):
         self.paired_views: PairedViews | None = None
         if second_sensor is not None:
             self.paired_views = PairedViews(self.views, second_sensor, config.augment)
-        # masks come from a source of their own, so that they do not depend on the views
+        # masks have a separate generator, so that they do not depend on the views
         self.masks = torch.Generator().manual_seed(config.optim.seed)
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """The networks of this run: what learns, and its average where a term needs it."""
+        """Networks of this run: the student, and its moving average if a term needs one."""
         return BRANCHES if self.method.teacher is not None else BRANCHES[:1]
 
     @property
     def teachers(self) -> dict[str, str]:
         """The sha256 of the weights of each frozen teacher, by the term that learns from it."""
-        if not isinstance(self.method, CombinedTerms):  # one of a user's own has none
+        if not isinstance(self.method, CombinedTerms):  # a user-defined method has none
             return {}
         found = self.method.frozen.items()
         return {name: each.sha256 for name, each in found if isinstance(each, FrozenTeacher)}
 
     def trunk(self, branch: str = "student", sensor: Sensor | None = None) -> Trunk:
-        """Return the network of a branch that takes images of a sensor.
+        """Return the network of a branch for images of a sensor.
 
         Args:
             branch: `student` or `teacher`.
-            sensor: Of the two that a run may have; None for that of the recipe.
+            sensor: One of the run's sensors; None for the sensor of the recipe.
 
         Raises:
-            ConfigError: If the run has no teacher, and it is asked for.
+            ConfigError: If the teacher is requested and the run has none.
         """
         part = self.method.teacher if branch == "teacher" else self.method.student
         if part is None:
@@ -395,10 +395,10 @@ class PretrainModule(L.LightningModule):
         trunk = part.trunk
         if isinstance(trunk, JointTrunk):
             return trunk.of(sensor or self.recipe.sensor)
-        return trunk  # type: ignore[return-value]  # the method asks for less than a Trunk
+        return trunk  # type: ignore[return-value]  # the method's protocol is narrower than Trunk
 
     def describe_plans(self) -> str:
-        """Return the way from the imagery, of one sensor or of both, to the network."""
+        """Return a description of the preprocessing of all sensors, from imagery to network."""
         plans = [self.preprocess.plan] + (
             [] if self.second_sensor is None else [self.second_sensor.plan]
         )
@@ -407,13 +407,13 @@ class PretrainModule(L.LightningModule):
     def two_views(self, native: Pixels) -> tuple[Imagery, View, View]:
         """Return the normalised batch and its two random views, (B, C, S, S) each.
 
-        Both are of the same B images; or, where the views are seasons, the batch holds 2B images,
-        and the first view is of the first half, the second of the second. Of two sensors, the
-        batch that is returned is that of the first, and each view has its sensor's bands.
+        Both are of the same B images. If the views are seasons, the batch holds 2B images; the
+        first view is of its first half, the second of its second half. With two sensors, the
+        returned batch is the first sensor's, and each view has the bands of its sensor.
         """
         with torch.no_grad():
             if isinstance(native, tuple):
-                assert self.paired_views is not None  # noqa: S101 (the run sees to it)
+                assert self.paired_views is not None  # noqa: S101 (ensured by the run)
                 imagery = self.preprocess(to_grid(native[0]))
                 return (imagery, *self.paired_views(imagery, native[1]))
             imagery = self.preprocess(to_grid(native))
@@ -431,9 +431,9 @@ class PretrainModule(L.LightningModule):
             return imagery, view, view_of(self.views, *second, other)
 
     def _recoloured(self, pixels: Tensor) -> Tensor:
-        """Return images of which a share is seen in colours alone: both dates of a place alike."""
+        """Reduce a share of the images to RGB, consistently for both dates of a place."""
         share = self.config.augment.rgb_probability
-        if share == 0:  # nothing is drawn, so that other draws are what they were
+        if share == 0:  # nothing is drawn, so that other random draws do not change
             return pixels
         places = len(pixels) // 2 if self.seasons else len(pixels)
         alone = torch.rand(places) < share
@@ -443,13 +443,13 @@ class PretrainModule(L.LightningModule):
         """Return the loss of two views of a batch, and the values to log.
 
         Args:
-            native: The images as stored, of which a frozen teacher's input is made.
-            first: View of the images, or of the first half of the batch where views are seasons.
+            native: The images as stored, from which a frozen teacher's input is made.
+            first: View of the images, or of the first half of the batch if views are seasons.
             second: The other view.
-            labels: Of the batch.
+            labels: Labels of the batch.
         """
         views, both = (first.pixels, second.pixels), self.of_views(labels)
-        if not isinstance(self.method, CombinedTerms):  # one of a user's own
+        if not isinstance(self.method, CombinedTerms):  # a user-defined method
             made: StepOutcome = self.method(views, both, self.masks)
             return made
         measured = (first.measured, second.measured)
@@ -469,15 +469,15 @@ class PretrainModule(L.LightningModule):
         teacher: FrozenNetwork,
         view: int,
     ) -> Tensor:
-        """Return what a frozen teacher sees of a view: the same crop of its own input."""
-        assert isinstance(teacher, FrozenTeacher)  # noqa: S101 (the run makes no other)
+        """Return the teacher's input for a view: the same crop, prepared by its own recipe."""
+        assert isinstance(teacher, FrozenTeacher)  # noqa: S101 (the run creates no other)
         images = prepared(teacher)
         if self.seasons:
             images = images.chunk(2)[view]
         return (first, second)[view].crop(images, teacher.size)
 
     def of_views(self, labels: Labels) -> Labels | tuple[Labels, Labels]:
-        """Return the labels of both views, or of each where they are seasons."""
+        """Return the labels of both views, or of each view if they are seasons."""
         if not self.seasons:
             return labels
         half = len(labels) // 2
@@ -487,8 +487,8 @@ class PretrainModule(L.LightningModule):
         """Return the loss of one batch.
 
         Raises:
-            PixelError: If a scene has no valid pixel, or one that is not a number: it is named.
-            TrainingError: If the loss is not finite; it says where that came from.
+            PixelError: If a scene has no valid pixel, or a NaN; the message names the scene.
+            TrainingError: If the loss is not finite; the message states the cause.
         """
         native, labels = batch
         try:
@@ -500,11 +500,11 @@ class PretrainModule(L.LightningModule):
         output = forward()
         if not torch.isfinite(output.loss):
             words = ", ".join(f"{n} {float(v):.4g}" for n, v in output.logged().items())
-            # several processes would wait for one another in a second forward pass
+            # several processes would wait for each other in a second forward pass
             again = forward if self.trainer.world_size == 1 else None
             pixels = (first.pixels, second.pixels)
             raise not_finite(self.method, pixels, again, words, self.global_step)
-        scalars = all_mean(output.logged())  # over all processes, each of which has its rows
+        scalars = all_mean(output.logged())  # over all processes, each with its rows
         if self.method.teacher is not None:
             scalars["momentum"] = torch.tensor(self._momentum())
         scalars["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -524,7 +524,7 @@ class PretrainModule(L.LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Take the step, then move the teacher."""
+        """Take the step, then update the teacher."""
         momentum = self._momentum()
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.method.teacher is not None:
@@ -538,20 +538,20 @@ class PretrainModule(L.LightningModule):
     ) -> None:
         """Clip by the norm of the whole gradient.
 
-        Lightning's own way refuses every fused optimizer in mixed precision, for it would undo the
-        scaling of a float16 loss too late. There is no scaling in bfloat16, and in float16 no
-        fused optimizer (`configure_optimizers`).
+        Lightning refuses every fused optimizer in mixed precision, because it would undo the
+        scaling of a float16 loss too late. bfloat16 needs no scaling, and with float16 the
+        optimizer is not fused (`configure_optimizers`).
         """
         if gradient_clip_val:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             self.clip(parameters, gradient_clip_val)
 
     def clip(self, parameters: list[nn.Parameter], largest: float) -> None:
-        """Scale all gradients so that their norm is bounded: here with every parameter whole."""
+        """Scale all gradients so that their norm is bounded; here no parameter is sharded."""
         nn.utils.clip_grad_norm_(parameters, largest)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 (Lightning's own type is a union of nine)
-        """Return the optimiser with its schedule per step, and each layer at its own rate."""
+        """Return the optimiser with a per-step schedule and a rate for each layer."""
         optim = self.config.optim
         total = int(self.trainer.estimated_stepping_batches)
         groups = self.arrange(
@@ -578,20 +578,20 @@ class PretrainModule(L.LightningModule):
         }
 
     def arrange(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the optimizer's groups as a kind of training needs them: here as they are."""
+        """Return the optimizer's groups unchanged; subclasses may regroup them."""
         return groups
 
     def continue_from_stage(self, stage: Stage) -> None:
         """Continue with the networks, the heads and the optimizer of an earlier stage.
 
         Raises:
-            WeightsError: If its networks are not like these.
+            WeightsError: If its networks differ from these.
         """
         load_networks(stage, self.method)
         self.stage, self.new_input = stage, False
 
     def _optimized(self, optimizer: Optimizer) -> list[str]:
-        """Return the names of the optimizer's parameters, in the order in which it counts them."""
+        """Return the names of the optimizer's parameters, in the optimizer's order."""
         names = {id(parameter): name for name, parameter in self.method.named_parameters()}
         return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
@@ -632,7 +632,7 @@ class PretrainModule(L.LightningModule):
         }
 
     def _progress(self) -> str:
-        """Say how far training is, in the words of an export's card."""
+        """Return the progress of training, for the card of an export."""
         loop = self.trainer.fit_loop
         if self.trainer.is_last_batch:
             return f"{self.current_epoch + 1} epochs"
@@ -641,7 +641,7 @@ class PretrainModule(L.LightningModule):
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return the value with plain text and lists: what a weights_only load accepts."""
+    """Convert to plain text and lists, which a weights_only load accepts."""
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, dict):
@@ -652,12 +652,12 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def band_mean(config: PretrainConfig) -> float:
-    """Return the value of a band's mean in the network's units: what hidden pixels become."""
+    """Return a band's mean in the network's units, the value of hidden pixels."""
     return _MEAN[config.model.normalization]
 
 
 def no_teacher() -> ConfigError:
-    """Return the error that says that a run has no average over time."""
+    """Return the error of a run without an EMA teacher."""
     return ConfigError(
         "the run has no teacher",
         found="terms that need none",
@@ -668,10 +668,10 @@ def no_teacher() -> ConfigError:
 
 
 def fresh_norms_needed(config: PretrainConfig, branch: str) -> bool:
-    """Whether the batch norms of a branch hold statistics of other images than it will be given.
+    """Whether a branch's batch norm statistics are of other images than its future input.
 
-    The student's do where it saw images with hidden parts; the average beside the multi-label
-    control has seen none; and both branches have seen two sensors where there are two.
+    This is so for a student that saw masked images, for the moving average of the multi-label
+    control, which saw no images, and for both branches if there were two sensors.
 
     Args:
         config: All settings.
@@ -680,6 +680,6 @@ def fresh_norms_needed(config: PretrainConfig, branch: str) -> bool:
     method = config.method
     if config.data.views == "sensors":
         return True
-    if branch == "teacher":  # the average beside multi-label alone sees no image
+    if branch == "teacher":  # the moving average of multi-label alone sees no image
         return {choice.name for choice in method.chosen} == {Objective.MULTILABEL}
     return method.mask is MaskForm.PIXELS and method.mask_ratio > 0

@@ -1,7 +1,8 @@
-"""How fast each parameter learns: schedules over the steps, parameter groups, and the optimizer.
+"""Learning rate schedules, parameter groups, and the optimizer.
 
-Pure functions of step, names and depths, so that a resumed run continues as it began. A stage is
-one run; a later stage continues networks and optimiser of an earlier one with other data.
+Schedules and rates are pure functions of step, names and depths, so that a resumed run continues
+identically. A stage is one run; a later stage continues networks and optimiser of an earlier one
+with other data.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class ScheduleKind(StrEnum):
     """The learning rate η over a stage of T steps.
 
     cosine: warm-up, then half a cosine to the floor.
-    rewarm: the same, but a later stage warms up from the floor it was left at, not from 0
+    rewarm: the same, but a later stage warms up from the earlier stage's floor, not from 0
         (arXiv 2308.04014).
     infinite: warm-up, cool-down to a constant rate, anneal at the end. A later stage begins in the
-        constant phase, so that no rate is ever raised again (arXiv 2403.08763, 2503.02844).
+        constant phase, so that the rate is never raised again (arXiv 2403.08763, 2503.02844).
     wsd: warm-up, the peak rate, anneal at the end (arXiv 2404.06395); a later stage begins at the
         peak rate.
     """
@@ -55,7 +56,7 @@ class ScheduleKind(StrEnum):
 
 
 class DecayShape(StrEnum):
-    """Shape of a decay, u from 0 to 1."""
+    """Shape of a decay as u goes from 0 to 1."""
 
     COSINE = "cosine"
     LINEAR = "linear"
@@ -68,13 +69,13 @@ _TIMESCALE = 10.0  # of the inverse square root (arXiv 2403.08763)
 
 
 def decay(u: float, high: float, low: float, shape: DecayShape) -> float:
-    """Return the value on the way from `high` to `low`.
+    """Return the interpolated value of a decay from `high` to `low`.
 
     Args:
-        u: How far, 0 to 1.
+        u: Progress, 0 to 1.
         high: Value at 0.
         low: Value at 1; more than 0 for the exponential.
-        shape: Of the way.
+        shape: Shape of the decay.
     """
     match shape:
         case DecayShape.COSINE:
@@ -118,14 +119,14 @@ class RateSchedule:
     """The learning rate over a stage, as a share of the peak rate.
 
     Args:
-        kind: Which schedule.
+        kind: Kind of schedule.
         warmup: Share of the steps with a linear warm-up.
         floor: Rate at the end.
-        cooldown: Share of the steps after which `infinite` has cooled down.
+        cooldown: Share of the steps at which the cool-down of `infinite` ends.
         constant: Constant rate of `infinite`.
-        cooldown_shape: Of the way from the peak to the constant rate.
+        cooldown_shape: Shape of the decay from the peak to the constant rate.
         anneal: Share of the steps at the end in which `infinite` and `wsd` anneal.
-        anneal_shape: Of the way from there to the floor.
+        anneal_shape: Shape of the decay from there to the floor.
         continued: This is a later stage.
     """
 
@@ -165,7 +166,7 @@ class RateSchedule:
         return self.kind in (ScheduleKind.INFINITE, ScheduleKind.WSD)
 
     def anneal_step(self, total: int) -> int:
-        """Return the last step before the anneal: from there a later stage continues."""
+        """Return the last step before the anneal, from which a later stage continues."""
         return math.floor(total * (1 - self.anneal) + 1e-9)
 
 
@@ -174,13 +175,13 @@ def rate_over_steps(
 ) -> Callable[[int], float]:
     """Return the factor on the learning rate by step: 0 while frozen, then the schedule.
 
-    The schedule is counted from 1: a first step at rate 0 would be lost. Freezing does not shift
-    it.
+    The schedule starts at step 1, because a first step at rate 0 would be wasted. Freezing does
+    not shift it.
 
     Args:
         total: Steps of the run.
         warmup: Steps of the warm-up.
-        frozen: Steps at rate 0. With AdamW and SGD nothing then moves, nor decays.
+        frozen: Steps at rate 0, in which AdamW and SGD change nothing, not even by weight decay.
         schedule: Warm-up and cosine to 0 if none is given.
     """
     schedule = schedule or RateSchedule()
@@ -190,14 +191,14 @@ def rate_over_steps(
 def momentum_over_steps(step: int, total: int, base: float, schedule: RateSchedule) -> float:
     """Return the teacher's momentum: a cosine from `base` to 1 over the steps, or over the anneal.
 
-    Where a later stage is to continue, the teacher must not have come to rest: it is held at `base`
-    until the anneal.
+    If a later stage is to continue, the momentum must not have reached 1: it stays at `base` until
+    the anneal.
 
     Args:
         step: Optimiser steps done.
         total: Optimiser steps of the run.
         base: Momentum at the start.
-        schedule: Of the learning rate.
+        schedule: Schedule of the learning rate.
     """
     if not schedule.open_ended:
         return softcon.momentum_at(step, total, base)
@@ -207,7 +208,7 @@ def momentum_over_steps(step: int, total: int, base: float, schedule: RateSchedu
 
 # --------------------------------------------------------------------------------- parameter groups
 
-# Parameters whose size has a meaning of its own; pulling them to zero is no regularisation.
+# Parameters whose magnitude is meaningful; decaying them to zero does not regularise.
 _TABLES = ("cls_token", "pos_embed", "reg_token", "register_tokens", "gamma")
 
 
@@ -216,10 +217,10 @@ class ParameterRate:
     """The learning rate of a parameter.
 
     Args:
-        factor: On the learning rate.
-        frozen: At rate 0 in the first epochs (`optim.freeze_epochs`), and not by
-            `requires_grad`. The gradient must cross it to reach the input layer anyway, and DDP
-            fixes what it reduces before the first step.
+        factor: Factor on the learning rate.
+        frozen: Rate 0 in the first epochs (`optim.freeze_epochs`), not `requires_grad=False`: the
+            gradient must pass through the parameter to the input layer anyway, and DDP fixes the
+            set of reduced parameters before the first step.
     """
 
     factor: float = 1.0
@@ -236,24 +237,24 @@ def parameter_rates(
 ) -> dict[str, ParameterRate]:
     """Return the learning rate of each parameter of a trunk, by name.
 
-    A parameter of layer i of d blocks gets layer_decay^(d + 1 - i): the earlier, the slower
-    (arXiv 2106.08254). That would starve an input layer that was drawn at random, of all layers the
-    one with most to learn: its factor is 1. Filters copied from RGB weights follow the decay: they
-    carry the start, and at the full rate the features of a pretrained transformer collapsed within
-    ten steps (effective rank 94 to 25). The input layer is never frozen.
+    A parameter of layer i of d blocks gets layer_decay^(d + 1 - i), so earlier layers learn more
+    slowly (arXiv 2106.08254). A randomly initialised input layer has most to learn of all layers,
+    so its factor is 1. Filters copied from RGB weights follow the decay: at the full rate the
+    features of a pretrained transformer collapsed within ten steps (effective rank 94 to 25). The
+    input layer is never frozen.
 
     Args:
-        trunk: Says which layer a parameter is of.
+        trunk: Network, which knows the layer of each parameter.
         layer_decay: Factor from one layer to the one before it; 1 for none.
-        freeze: All but the input layer are frozen first.
-        new_input: The input layer was drawn at random.
-        input_rate: Factor for the input layer that replaces both rules.
+        freeze: All layers but the input layer are frozen first.
+        new_input: The input layer was initialised at random.
+        input_rate: Factor for the input layer, in place of both rules.
     """
     own = f"{trunk.input_layer}."
     made = {}
     for name, _ in trunk.named_parameters():
         is_input = name.startswith(own)
-        # not every network of timm says how deep its layers lie
+        # not every timm network states the depth of its layers
         depth = 0 if layer_decay == 1 else trunk.depth + 1 - trunk.layer_of(name)
         factor = layer_decay**depth
         if is_input and input_rate is not None:
@@ -275,16 +276,16 @@ def parameter_groups(
     *,
     tables_decay: bool = False,
 ) -> list[dict[str, Any]]:
-    """Put parameters that decay alike and learn at one rate into one group each.
+    """Group parameters by weight decay and learning rate.
 
     Biases, norms, LayerScale, CLS, register and position parameters and scalars do not decay.
-    DINOv2 (arXiv 2304.07193) exempts only the vectors: there CLS and position tables decay.
+    DINOv2 (arXiv 2304.07193) exempts only vectors, so that CLS and position tables decay.
 
     Args:
-        named: Names and parameters; those without gradient are left out.
-        weight_decay: Of those that decay.
+        named: Names and parameters; those without gradient are excluded.
+        weight_decay: Weight decay of those that decay.
         peak: Learning rate at factor 1.
-        rates: By name; factor 1 where none is given.
+        rates: Rates by name; factor 1 if none is given.
         tables_decay: CLS, register and position parameters decay as well, as in DINOv2.
 
     Returns:
@@ -317,9 +318,9 @@ def make_optimizer(groups: list[dict[str, Any]], config: PretrainConfig) -> Opti
         groups: Parameters with their settings.
         config: All settings.
     """
-    # a fused step undoes the scaling of a float16 loss itself, too late for gradient clipping
+    # a fused step undoes the scaling of a float16 loss internally, too late for gradient clipping
     fused = config.trainer.precision != "16-mixed"
     if config.optim.optimizer == "sgd":
-        whole = config.trainer.strategy != "fsdp"  # torch has no fused SGD for shards
+        whole = config.trainer.strategy != "fsdp"  # torch has no fused SGD for sharded tensors
         return SGD(groups, momentum=0.9, fused=fused and whole)
     return AdamW(groups, betas=(0.9, 0.999), fused=fused)

@@ -1,4 +1,4 @@
-"""`eofm report`: the page about a run from top to bottom, and the one that compares several."""
+"""`eofm report`: the page about one run, and the page that compares several."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ __all__ = ["WrittenPage", "comparison_of", "page_of", "report", "settings_table"
 
 @dataclass(frozen=True)
 class WrittenPage:
-    """What was written.
+    """The written page.
 
     Args:
         path: The HTML file.
-        states: Name of each run and whether it is done.
+        states: Name and state of each run.
     """
 
     path: Path
     states: tuple[tuple[str, str], ...]
 
     def describe(self) -> str:
-        """Return the file, and a line for each run."""
+        """Return the path, and a line for each run."""
         lines = [*(f"{name}: {state}" for name, state in self.states), str(self.path)]
         return "\n".join(map(printable, lines))
 
 
 def report(config: ReportConfig) -> WrittenPage:
-    """Write one page about one run, or one that compares several.
+    """Write a page about one run, or a page that compares several.
 
     Args:
         config: The settings, as on the command line.
@@ -62,7 +62,7 @@ def report(config: ReportConfig) -> WrittenPage:
 
 
 def _charts(made: Sequence[LinePanel]) -> tuple[Block, ...]:
-    """Return panels as one block of figures; nothing without any that has a curve."""
+    """Return panels as one block of figures; nothing if no panel has a curve."""
     drawn = tuple((panel.title, plots.lines([panel])) for panel in made if panel.curves)
     return (Drawings(drawn),) if drawn else ()
 
@@ -74,8 +74,8 @@ def page_of(record: RunRecord, config: ReportConfig) -> Page:
     """Return the page about one run.
 
     Args:
-        record: What it wrote down.
-        config: Which scenes are shown.
+        record: Record of the run.
+        config: Settings, such as which scenes to show.
     """
     tone = Tone.GOOD if record.finished else Tone.WARN if record.failure else Tone.PLAIN
     return Page(
@@ -140,9 +140,9 @@ def _tiles(record: RunRecord) -> tuple[tuple[str, str], ...]:
     return tuple(made)
 
 
-# Runs of earlier versions, which do not say so, have intervals of the mean over classes.
+# Intervals of earlier versions, which do not state the metric, are of the mean over classes.
 _EARLIER: Final = "ap_macro"
-# What every encoder has an interval of.
+# Scores with an interval for every encoder.
 _SURE: Final = ("linear", "knn")
 
 
@@ -209,7 +209,7 @@ def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
     per_class = {str(score["name"]): _exact(score["per_class"]) for score in scores}
     figure = plots.dots(title, results["classes"], per_class, "average precision")
     verdict = results.get("verdict")
-    if results.get("intervals") and not sure:  # of an earlier version, which took chance for a gain
+    if results.get("intervals") and not sure:  # an earlier version's, not valid
         verdict = "No verdict: the scored scenes are of one held-out location."
     return (
         *((Paragraph(str(verdict), quiet=False),) if verdict else ()),
@@ -220,13 +220,13 @@ def _scores(results: Mapping[str, Any]) -> tuple[Block, ...]:
 
 
 def _told(sure: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return intervals; none where they have no width, as those over a single location."""
+    """Return intervals; none if they have no width, as with a single location."""
     wide = any(each[name]["low"] < each[name]["high"] for each in sure for name in _SURE)
     return sure if wide else ()
 
 
 def _exact(values: Sequence[float | None]) -> list[Estimate | None]:
-    """Return values as points without an interval."""
+    """Return values as estimates without an interval."""
     return [None if value is None else Estimate(value, value, value) for value in values]
 
 
@@ -274,7 +274,7 @@ def _evaluations(record: RunRecord) -> tuple[Block, ...]:
 
 
 def _stability(record: RunRecord) -> tuple[Block, ...]:
-    """Say how deep a score fell at first; nothing where it was not evaluated at close steps."""
+    """Describe the initial drop of a score; nothing without evaluations in the first steps."""
     if not record.setting("monitor", "dense", 0):
         return ()
     made, words = {}, []
@@ -294,7 +294,7 @@ def _stability(record: RunRecord) -> tuple[Block, ...]:
 
 
 def _seen(record: RunRecord, config: ReportConfig) -> tuple[Section, ...]:
-    """Return the sections with pictures, or why there are none."""
+    """Return the sections with pictures, or the reason why there are none."""
     encoders = figures.find_encoders(record)
     found = figures.find_scenes(record, config.store, config.scenes)
     if isinstance(found, str) or not encoders:
@@ -322,10 +322,10 @@ def _texts(record: RunRecord) -> list[Block]:
 
 
 def settings_table(records: Sequence[RunRecord]) -> Block:
-    """Return the settings that are not the defaults, or in which runs differ.
+    """Return a table of non-default settings, or of settings in which runs differ.
 
     Args:
-        records: Of one run, or of several.
+        records: Records of one or several runs.
     """
     default: dict[str, dict[str, Any]] = {
         group: dict(values) for group, values in asdict(PretrainConfig()).items()
@@ -356,10 +356,10 @@ def _plain(value: object) -> object:
 
 
 def comparison_of(records: Sequence[RunRecord]) -> Page:
-    """Return the page that compares runs: their ends, differing settings, and curves.
+    """Return the page that compares runs: final results, differing settings, and curves.
 
     Args:
-        records: What each wrote down.
+        records: Records of the runs.
     """
     names = _unique([record.name for record in records])
     heads = (
@@ -397,5 +397,5 @@ def _ending(name: str, record: RunRecord) -> TableRow:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Return names that tell the runs apart even where their folders are called the same."""
+    """Return unique names of the runs, even if their folders have the same name."""
     return [n if names.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(names)]

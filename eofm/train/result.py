@@ -1,4 +1,4 @@
-"""What a run ends with: a table, the figures and a machine-readable record."""
+"""Final results of a run: a table, figures and a machine-readable record."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Report:
 
     Args:
         text: The table, as printed.
-        scores: One per encoder, the initialisation first; empty where nothing could be probed.
-        seconds: Of training.
+        scores: One per encoder, the initialisation first; empty if probing was impossible.
+        seconds: Duration of training.
     """
 
     text: str
@@ -88,16 +88,16 @@ def write_report(
     """Probe the encoders, draw the figures, and write report.md and results.json.
 
     Args:
-        folder: Of the run.
-        store: What it trained on.
-        data: Which scenes are held out.
+        folder: Folder of the run.
+        store: Store used for training.
+        data: Data with the held-out scenes.
         module: The trained module, for the sheet of views.
         encoders: Name -> encoder, the initialisation first.
         config: All settings.
-        seconds: Of training, by this process.
+        seconds: Duration of training in this process.
     """
     past = read_curves(folder.path / THROUGHPUT).get("pace/seconds")
-    if past is not None:  # this process may have trained the last part alone
+    if past is not None:  # this process may have trained only the last part
         seconds = max(seconds, float(past[1].sum()))
     features = {name: _features(encoder, data) for name, encoder in encoders.items()}
     problem = why_no_probe(store, data.probe_rows.tolist(), data.test_rows.tolist())
@@ -110,7 +110,7 @@ def write_report(
                 probe(name, train, test, store, data, config.data.seed)
                 for name, (train, test) in features.items()
             ]
-        except LabelError as error:  # labels too few or too equal to probe: the run is not lost
+        except LabelError as error:  # too few labels or classes to probe: the run is still valid
             problem = error.problem
         else:
             target = store.labels(data.test_rows.tolist()).multi_hot.long()
@@ -157,11 +157,11 @@ def _features(encoder: Encoder, data: StoreDataModule) -> tuple[Tensor, Tensor]:
 
 
 def verdict_of(scores: Sequence[ProbeScore], sure: Sequence[ScoreIntervals]) -> str:
-    """Return in words whether each student is better than its own start, and by how much.
+    """Return a sentence on whether each student is better than its start, and by how much.
 
     Args:
-        scores: One per encoder, each initialisation before what came of it.
-        sure: Their intervals.
+        scores: One per encoder, each initialisation before the encoders trained from it.
+        sure: Intervals of the scores.
     """
     words = []
     for score, own, start in zip(scores, sure, own_starts([s.name for s in scores]), strict=True):
@@ -239,7 +239,7 @@ def _table(
 
 
 def in_colours(config: PretrainConfig) -> str:
-    """Return what a run says of scenes that are seen in colours alone: nothing without any."""
+    """Return a note on the share of scenes seen in RGB only; empty if it is 0."""
     share = config.augment.rgb_probability
     return f", {share:.3g} of the scenes seen in red, green and blue alone" if share else ""
 
@@ -250,8 +250,7 @@ def _percent(value: float | None) -> str:
 
 # -------------------------------------------------------------------------------- figures
 
-# The published palette of Dynamic World (doi 10.1038/s41597-022-01307-4), so that a class has the
-# colour a user knows.
+# Published palette of Dynamic World (doi 10.1038/s41597-022-01307-4), which users know.
 CLASS_COLOURS: Final[Mapping[str, str]] = {
     "water": "#419BDF",
     "trees": "#397D49",
@@ -281,7 +280,7 @@ def _draw(
         columns=config.columns,
         collapse=config.monitor.collapse_std,
     )
-    # spread and rank of the encoder stand beside one another
+    # spread and rank of the encoder are plotted side by side
     last = panels[len(panels) // 2 * 2 :]
     encoder = collapse_panels(read_curves(folder.path / EVALUATIONS))
     panels = [*panels[: len(panels) - len(last)], *encoder, *last]
@@ -310,7 +309,7 @@ def _draw(
 def principal_plane(embedding: Tensor) -> NDArray[np.float64]:
     """Return (N, 2): L2-normalised embeddings on their first two principal components.
 
-    Signs are fixed (the largest coordinate of each axis is positive), so a figure is repeatable.
+    Signs are fixed (the largest coordinate of each axis is positive), so figures are reproducible.
 
     Args:
         embedding: (N, D).
@@ -329,7 +328,7 @@ def principal_plane(embedding: Tensor) -> NDArray[np.float64]:
 
 
 def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up: str) -> Figure:
-    """Draw a few training scenes, or places in two seasons, as the two networks see them."""
+    """Draw the inputs of both networks for a few training scenes, or places in two seasons."""
     items = data.batches().pool.items(0, data.seed)
     items = items[np.unique(np.linspace(0, len(items) - 1, SHEET_ROWS).astype(int))]
     rows, seasons = items[:, 0], items.T.ravel()
@@ -339,7 +338,7 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
     trunk, second_sensor = module.trunk(), module.second_sensor
     ratio, masks = module.config.method.mask_ratio, torch.Generator().manual_seed(0)
     method = module.config.method
-    shown_mask = method.terms is None or method.contrasts  # other terms have masks of their own
+    shown_mask = method.terms is None or method.contrasts  # other terms have separate masks
     keep = keep_tokens(len(rows), trunk.tokens, ratio, masks) if shown_mask else None
     mine = module.preprocess.plan.target, module.recipe.unit
     theirs = (
@@ -357,7 +356,7 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
     def pictures(
         view: Imagery, what: tuple[ImageSpec, Unit], like: Sequence[sheets.Stretch]
     ) -> list[Tensor]:
-        # views of a scene are stretched as the scene is, so that their colours can be compared
+        # views get the contrast stretch of their scene, so that colours are comparable
         own = like if what == mine else None
         return list(sheets.to_rgb(view, what[1], sheets.composite_for(what[0]), own))
 
@@ -370,7 +369,7 @@ def _sheet(store: Store, data: StoreDataModule, module: PretrainModule, made_up:
         columns["another season of the place"] = shown[len(rows) :]
     columns["view 1"] = one
     if keep is not None:
-        hidden = 1 - keep.shape[1] / trunk.tokens  # whole patches, of which two are always kept
+        hidden = 1 - keep.shape[1] / trunk.tokens  # whole patches; two are always kept
         columns[f"view 1 as the student sees it ({hidden:.0%} hidden)"] = [
             sheets.draw_mask(image, kept, trunk.block)
             for image, kept in zip(one, keep, strict=True)

@@ -65,23 +65,23 @@ __all__ = ["follow", "held_out_words", "main", "make_callbacks", "prepare", "pre
 
 
 def pretrain(config: PretrainConfig) -> Report:
-    """Train an encoder, export it, and say what it is worth.
+    """Train an encoder, export it, and evaluate it.
 
-    With several processes this is the first of them, or becomes one of the others.
+    With several processes, the calling process is the first one or becomes one of the others.
 
     Args:
-        config: All settings; the folder gets a copy.
+        config: All settings; a copy is saved in the run folder.
 
     Returns:
-        The report, whose text is the table.
+        The report; its text is the table.
 
     Raises:
-        ConfigError: If the settings cannot be obeyed.
-        StoreError: If the store is half written or damaged.
+        ConfigError: If the settings are invalid or contradict each other.
+        StoreError: If the store is incomplete or damaged.
         WeightsError: If the weights to start from do not fit.
         TrainingError: If there is too little data, or the loss is not finite.
-        SystemExit: With status 130 or 143, if the process got SIGINT (Ctrl-C) or SIGTERM: the run
-            can be resumed. With status 0 or 1 in all processes but the first: that one reports.
+        SystemExit: With status 130 or 143, if the process got SIGINT (Ctrl-C) or SIGTERM; the run
+            can be resumed. With status 0 or 1 in all processes but the first, which reports.
     """
     started = time.monotonic()
     place = find_place(config.trainer)
@@ -90,7 +90,7 @@ def pretrain(config: PretrainConfig) -> Report:
     if place.rank > 0:
         follow(place, accelerator)
     folder, config = open_folder(config)
-    if config.run.resume:  # with the processes and the device it had, unless others are asked for
+    if config.run.resume:  # with its earlier processes and device, unless others are requested
         place = place if place.launched else find_place(config.trainer)
         precision, accelerator = choose_device(config)
         check_sharding(config, place.world, precision)
@@ -109,7 +109,7 @@ def pretrain(config: PretrainConfig) -> Report:
             return _run(folder, config, place, accelerator, owned, started)
         except Stopped as stopped:
             _stop(stopped, folder)
-        except Ended as ended:  # outside of the steps
+        except Ended as ended:  # outside the training steps
             _stop(Stopped(ended.signum, 0), folder)
 
 
@@ -130,9 +130,9 @@ def _run(
     callbacks = make_callbacks(config, data, folder)
     if not config.run.resume:
         owned.enter_context(folder.owned())
-        folder.check_free()  # another run may have begun in it meanwhile
+        folder.check_free()  # another run may have started in it meanwhile
         folder.start(config)
-    if not (folder.export / "init" / "card.json").is_file():  # or it died before it got there
+    if not (folder.export / "init" / "card.json").is_file():  # it may have failed before
         facts = json.dumps(environment(accelerator), indent=2) + "\n"
         folder.write("environment.json", facts)
         folder.write("plan.txt", module.describe_plans() + "\n")
@@ -146,7 +146,7 @@ def _run(
         seconds = fit(module, data, folder, config, group, callbacks)
     encoders = export_branches(module, data, folder, config)
     report = write_report(folder, data.store, data, module, encoders, config, seconds)
-    (folder.path / FAILURE).unlink(missing_ok=True)  # of an end after the last step
+    (folder.path / FAILURE).unlink(missing_ok=True)  # from a failure after the last step
     folder.done.touch()
     _say(f"done in {time.monotonic() - started:.0f} s; everything is in {folder.path}")
     return report
@@ -155,7 +155,7 @@ def _run(
 def _dry_run(
     config: PretrainConfig, place: ProcessPlace, precision: str, accelerator: str
 ) -> Report:
-    """Say what the run would be, from a few steps that are thrown away."""
+    """Describe the run from a few trial steps that are discarded."""
     with world_for(config) as readable:
         data, module, origin = prepare(readable, place)
         use_attention(module, config.trainer.attention)
@@ -166,7 +166,7 @@ def _dry_run(
 
 
 def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
-    """Train with the first process, which sends the settings.
+    """Train together with the first process, which sends the settings.
 
     Raises:
         SystemExit: At the end.
@@ -185,7 +185,7 @@ def follow(place: ProcessPlace, accelerator: str) -> NoReturn:
 
 def _use_threads(config: PretrainConfig, place: ProcessPlace) -> None:
     threads = config.run.threads
-    if not threads and place.per_node > 1:  # or each process would take all cores
+    if not threads and place.per_node > 1:  # otherwise each process would use all cores
         threads = max(1, (os.cpu_count() or 1) // place.per_node)
     if threads:
         torch.set_num_threads(threads)
@@ -194,18 +194,18 @@ def _use_threads(config: PretrainConfig, place: ProcessPlace) -> None:
 def prepare(
     config: PretrainConfig, place: ProcessPlace
 ) -> tuple[StoreDataModule, PretrainModule, Origin]:
-    """Make data and network, the same in all processes; the first one makes the demo's world.
+    """Create data and network identically in all processes; the first creates the demo's world.
 
     Args:
         config: All settings.
-        place: Which of the processes this is.
+        place: Rank of this process.
 
     Returns:
-        The data, the network that is trained, and what its weights were before.
+        The data, the module to train, and the origin of its weights.
 
     Raises:
-        ConfigError: If the settings cannot be obeyed.
-        StoreError: If the store is half written or damaged.
+        ConfigError: If the settings are invalid or contradict each other.
+        StoreError: If the store is incomplete or damaged.
         WeightsError: If the weights to start from do not fit.
         TrainingError: If there is too little data.
     """
@@ -225,7 +225,7 @@ def prepare(
         shares=config.method.similarity is LabelSimilarity.FRACTION,
         places=asks_for_places(config.method),
     )
-    data.batches(place.rank, place.world)  # refuses what cannot be shared out
+    data.batches(place.rank, place.world)  # refuses a batch that cannot be divided
     recipe = make_recipe(store, data.train_rows.tolist(), config.model)
     module, origin = build_module(config, data, recipe)
     return data, module, origin
@@ -249,7 +249,7 @@ def _opening(
 
 
 def held_out_words(data: StoreDataModule) -> str:
-    """Return how many labelled scenes are held out, and for what."""
+    """Return the number of labelled held-out scenes, and their use."""
     if not data.divided:
         return f"{len(data.test_rows)} labelled ones held out (whole locations)"
     return (
@@ -260,7 +260,7 @@ def held_out_words(data: StoreDataModule) -> str:
 
 
 def _stop(stopped: Stopped, folder: RunFolder) -> NoReturn:
-    """End the process as the signal asks, and say how to resume it."""
+    """Exit with the status of the signal, and print how to resume the run."""
     name, path = signal.Signals(stopped.signum).name, shlex.quote(str(folder.path))
     if folder.checkpoint.is_file():
         where = f"stopped by {name}" + (f" after step {stopped.step}" if stopped.step else "")
@@ -283,12 +283,12 @@ def _say(text: str) -> None:
 def make_callbacks(
     config: PretrainConfig, data: StoreDataModule, folder: RunFolder
 ) -> list[Callback]:
-    """Return the callbacks that log, evaluate, show and guard; checkpoints come after them.
+    """Return the callbacks for logs, evaluation, progress and guard; checkpoints come after them.
 
     Args:
         config: All settings.
-        data: Which scenes are held out.
-        folder: Of the run.
+        data: Data with the held-out scenes.
+        folder: Folder of the run.
 
     Raises:
         ConfigError: If a logger is not installed, or a store to evaluate has too few labels.
@@ -306,9 +306,9 @@ def make_callbacks(
 def main() -> int:
     """Train with the first process; return the exit status.
 
-    Only the first process of all to fail says why. Arguments: accelerator, and the first process.
+    Only the first process to fail reports the error. Arguments: accelerator and first process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops the others
     end_with_starter(int(sys.argv[2]))
     try:
         follow(find_place(TrainerConfig()), sys.argv[1])

@@ -1,4 +1,4 @@
-"""The folder of a run: everything a run writes, safe to delete as a whole."""
+"""The folder of a run, which holds all its files and can be deleted as a whole."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ __all__ = [
     "open_folder",
 ]
 
-# Groups of settings that change no result: a run may be resumed with others.
+# Groups of settings that do not affect results: a run may be resumed with other values.
 FREE: Final = frozenset({"run", "monitor"})
-# Settings that came later, and whose default is what runs were before: older runs lack them.
-# Runs of version 0.1 lack others too, as `trainer.attention`, and are refused: their views were
-# drawn in another way.
+# Settings that older runs lack; their defaults reproduce the earlier behaviour.
+# Runs of version 0.1 lack further settings, such as `trainer.attention`, and are refused, as their
+# views were drawn differently.
 LATER: Final = frozenset(
     {"method.terms", "augment.nested_scale", "augment.rgb_probability", "augment.season_pair"}
 )
-# Settings of `run` that belong to one start of a run: a later start has its own.
+# Settings of `run` that apply to one start only; a later start has its own values.
 _OF_A_START: Final = ("out", "resume", "dry_run")
 LIBRARIES: Final = ("eofm", "torch", "timm", "lightning", "kornia", "numpy")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files of a run."""
+    """Paths of the files of a run."""
 
     path: Path
 
@@ -81,23 +81,23 @@ class RunFolder:
 
     @property
     def done(self) -> Path:
-        """Written last: the run is complete."""
+        """Marker of a complete run, written last."""
         return self.path / "DONE"
 
     def is_free(self) -> bool:
-        """Return whether nothing is there, or only a first file that a kill left half written."""
+        """Return whether the folder is empty, or has only the first file of a killed run."""
         mine = {unfinished(self.config), self.path / _OWNER}
         return self.path.is_dir() and mine.issuperset(self.path.iterdir())
 
     def check_free(self) -> None:
-        """Check that a run can begin in the folder.
+        """Check that a run can start in the folder.
 
         Raises:
-            ConfigError: If there is something in it.
+            ConfigError: If it is not empty.
         """
         if self.path.exists() and not self.is_free():
             raise ConfigError(
-                "the run folder holds something already",
+                "the run folder is not empty",
                 found=self.path,
                 expected="a new or empty folder",
                 remedy="name another --run.out, delete it, or add --run.resume true to continue it",
@@ -105,13 +105,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """Keep the folder for this process: two that write one run would mix their steps.
+        """Lock the folder for this process: two writing processes would mix their steps.
 
-        A job that is put back into the queue may start before its first process has ended; that
-        one gets some time for it.
+        A requeued job may start before its earlier process has ended, so the lock waits for some
+        time.
 
         Raises:
-            ConfigError: If another process has the folder, or it cannot be written.
+            ConfigError: If another process has locked the folder, or it cannot be written.
         """
         file = self.path / _OWNER
         with foreign(ConfigError, "the run folder cannot be written", where=self.path):
@@ -125,11 +125,11 @@ class RunFolder:
             os.close(handle)
 
     def start(self, config: PretrainConfig) -> None:
-        """Make the folder with its settings: only a run that can begin leaves anything behind."""
+        """Create the folder with its settings, after all checks have passed."""
         self.write("config.yaml", settings_text(config))
 
     def write(self, name: str, text: str) -> Path:
-        """Write a text file whole or not at all."""
+        """Write a text file atomically."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -142,20 +142,20 @@ WAIT_S: float = 60.0
 
 
 def _take(file: Path) -> int:
-    """Open and lock a file that says who has its folder; return its handle."""
+    """Open and lock the file that names the owner of the folder; return its handle."""
     until = time.monotonic() + WAIT_S
     while True:
         handle, owner = os.open(file, os.O_RDWR | os.O_CREAT, 0o666), ""
         if not lock_alone(handle):
-            owner = os.read(handle, 200).decode(errors="replace") or "it does not say who it is"
+            owner = os.read(handle, 200).decode(errors="replace") or "unknown process"
         elif file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
             return handle
-        os.close(handle)  # its last owner has removed it meanwhile, or has it still
+        os.close(handle)  # its last owner has just removed it, or still holds it
         if owner and time.monotonic() > until:
             raise ConfigError(
-                "another process trains in this run folder",
+                "another process is training in this run folder",
                 found=owner,
                 where=file.parent,
                 remedy="wait for it or end it, then resume; or name another --run.out",
@@ -164,12 +164,12 @@ def _take(file: Path) -> int:
 
 
 def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
-    """Choose a new run's folder, or resume an old one; return it with the settings to obey.
+    """Choose the folder of a new run, or resume an old one; return it with the settings to use.
 
-    Nothing is written: `RunFolder.start` does that once everything is known to fit.
+    Nothing is written here; `RunFolder.start` writes after all checks.
 
     Returns:
-        The folder, and the settings, whose `run.resume` is now plain: true or false.
+        The folder and the settings, with `run.resume` resolved to true or false.
 
     Raises:
         ConfigError: If the folder holds another run, or there is nothing to resume.
@@ -191,10 +191,10 @@ def open_folder(config: PretrainConfig) -> tuple[RunFolder, PretrainConfig]:
 
 
 def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
-    """Return the settings that the run has, with those that change no result where some are asked.
+    """Return the settings of the run, with requested changes that do not affect results.
 
-    Licence, checkpoints and what is evaluated stay too, though nothing is said of them: the line
-    that a stopped run prints says nothing of any setting.
+    Settings of licence, checkpoints and evaluation are kept if they are not given again, because
+    the resume command that a stopped run prints has no settings.
     """
     if not folder.config.is_file():
         raise ConfigError(
@@ -226,7 +226,7 @@ def _resumed(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig:
 
 
 def _said(asked: RunConfig | MonitorConfig | TrainerConfig) -> dict[str, Any]:
-    """Return the settings of a group that are not the defaults, but for those of a start."""
+    """Return the non-default settings of a group, except those of a single start."""
     usual = asdict(type(asked)())
     return {
         key: value
@@ -238,13 +238,13 @@ def _said(asked: RunConfig | MonitorConfig | TrainerConfig) -> dict[str, Any]:
 def check_checkpoint(
     file: Path, config: PretrainConfig, key: str, teachers: Mapping[str, str]
 ) -> None:
-    """Refuse a checkpoint of another run before anything of it is loaded.
+    """Refuse a checkpoint of another run before loading it.
 
     Args:
         file: The checkpoint.
-        config: Of the run that is to resume.
-        key: Under which a checkpoint keeps its settings.
-        teachers: The sha256 of the frozen teacher's weights by term, as they are now.
+        config: Settings of the run to resume.
+        key: Checkpoint key of the settings.
+        teachers: Current sha256 of the frozen teachers' weights, by term.
 
     Raises:
         ConfigError: If its settings or its frozen teachers differ, or it cannot be read.
@@ -257,7 +257,7 @@ def check_checkpoint(
     ):
         saved = read_torch(file, mapped=True)
         theirs = from_dict(saved[key]["config"], file)
-        taught: dict[str, str] = saved[key].get("teachers", {})  # older ones do not say
+        taught: dict[str, str] = saved[key].get("teachers", {})  # older checkpoints lack it
     differ = differing(theirs, config)
     if differ:
         raise ConfigError(
@@ -274,13 +274,13 @@ def check_checkpoint(
                 found=f"sha256 {teachers.get(name)}",
                 expected=f"sha256 {sha256}",
                 where=f"method.terms.{name}.teacher, {file}",
-                remedy="put the teacher's files of then back, or start a new run with another "
+                remedy="restore the teacher's original files, or start a new run with another "
                 "--run.out",
             )
 
 
 def differing(one: PretrainConfig, other: PretrainConfig) -> list[str]:
-    """Return the keys that can change the result, and are not alike."""
+    """Return the keys of differing settings that can affect the result."""
     left, right = _essence(one), _essence(other)
     return [
         f"{group}.{key}"
@@ -291,7 +291,7 @@ def differing(one: PretrainConfig, other: PretrainConfig) -> list[str]:
 
 
 def _essence(config: PretrainConfig) -> dict[str, dict[str, Any]]:
-    """Return the settings that can change the result; of `trainer` those that do on purpose."""
+    """Return the settings that can affect the result; of `trainer`, those that do by design."""
     made = {group: value for group, value in asdict(config).items() if group not in FREE}
     made["trainer"] = {key: made["trainer"][key] for key in ("accumulate", "precision")}
     return made
@@ -304,14 +304,14 @@ def _value(config: PretrainConfig, key: str) -> object:
 
 
 def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (whatever YAML holds)
-    """Read what `settings_text` wrote.
+    """Read settings written by `settings_text`.
 
     Args:
         data: Settings by group and key.
-        where: File they come from: config.yaml or a checkpoint of a run.
+        where: Source file: config.yaml or a checkpoint of a run.
 
     Raises:
-        ConfigError: If these are no settings, or those of another version of eofm.
+        ConfigError: If the data are not settings, or are those of another version of eofm.
     """
     groups = get_type_hints(PretrainConfig)
     if not isinstance(data, dict) or not all(isinstance(data.get(n), dict) for n in groups):
@@ -325,7 +325,7 @@ def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (
     for name, kind in groups.items():
         known, found = {f.name for f in fields(kind)}, set(map(str, data[name]))
         other += [f"{name}.{key} (unknown here)" for key in sorted(found - known)]
-        if name not in FREE:  # what changes no result has its default
+        if name not in FREE:  # settings that do not affect results get their defaults
             later = {key for key in known if f"{name}.{key}" in LATER}
             other += [f"no {name}.{key}" for key in sorted(known - found - later)]
     if other:
@@ -339,7 +339,7 @@ def from_dict(data: Any, where: Path | str) -> PretrainConfig:  # noqa: ANN401 (
 
 
 def _other_version(where: Path | str, differing: list[str]) -> ConfigError:
-    """Say how the networks of a run that another version began can be trained on."""
+    """Return an error that states how to continue the networks of another version's run."""
     file = Path(where)
     run = RunFolder(file.parent if file.name == "config.yaml" else file.parent.parent)
     return ConfigError(
@@ -363,12 +363,12 @@ def _read_yaml(file: Path) -> object:
 
 
 def config_hash(config: PretrainConfig) -> str:
-    """Return the sha256 of everything that can change the result."""
+    """Return the sha256 of all settings that can affect the result."""
     return hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode()).hexdigest()
 
 
 def environment(device: str) -> dict[str, object]:
-    """Return versions, command, machine and commit: what a result needs to be repeated."""
+    """Return versions, command, machine and commit, which are needed to reproduce a result."""
     return {
         "command": ["eofm", *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -1,15 +1,15 @@
-"""Lightning's trainer: on which device, in which number format, whole or in shards.
+"""Lightning's trainer: device, number format, and sharding.
 
-Which number format and which attention are faster on a CPU cannot be read off its name, so one
-block of the network is run both ways before the first step: fused attention is made for long
-sequences, and at the 16 to 256 tokens of a training view two plain matrix products may be faster;
-bfloat16 may be twice as fast as float32, or far slower. The choice goes into the settings of the
-run, so that a run that is resumed, or repeated from its config.yaml, rounds as it began.
+The faster number format and attention on a CPU cannot be inferred from its name, so one block of
+the network is timed with each before the first step. Fused attention is optimised for long
+sequences; with the 16 to 256 tokens of a training view, two plain matrix products may be faster.
+bfloat16 may be twice as fast as float32, or far slower. The choice is saved in the settings of the
+run, so that a run that is resumed, or repeated from its config.yaml, rounds identically.
 
-What does not fit one device is trained with weights, gradients and moments in shards (FSDP2).
-Blocks are gathered one at a time, when they run; student and teacher are cut alike, so that the
-teacher follows shard by shard. What is too small to cut (the loss's scale and bias) every process
-keeps whole.
+Networks that do not fit on one device are trained with sharded weights, gradients and moments
+(FSDP2). Blocks are gathered one at a time, when they run. Student and teacher are sharded
+identically, so that the teacher is updated shard by shard. Every process keeps a full copy of
+parameters that are too small to shard (the loss's scale and bias).
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ __all__ = [
 
 # ------------------------------------------------------------- number format and attention of a CPU
 
-# Narrower networks are not measured: they train in minutes either way, and give the same numbers on
+# Narrower networks are not timed: they train in minutes either way, and so give the same numbers on
 # every machine.
 SMALLEST_WIDTH: Final = 384
-# bfloat16 rounds: it must be worth it.
+# bfloat16 rounds, so it must be this much faster.
 WORTH: Final = 1.1
-_TOKENS: Final = 1024  # in a pass, at most: under a second for a ViT-B on one core
+_TOKENS: Final = 1024  # maximum per pass: under a second for a ViT-B on one core
 _REPEATS: Final = 2
 
 
@@ -100,7 +100,7 @@ class CpuSpeed:
         return min(open_to, key=open_to.__getitem__)
 
     def describe(self, chosen: tuple[str, str]) -> str:
-        """Return what was measured and what is taken, in one line."""
+        """Return the measurements and the choice in one line."""
         others = ", ".join(
             f"{' '.join(key)} {1e3 * took:.0f} ms" for key, took in sorted(self.seconds.items())
         )
@@ -108,18 +108,18 @@ class CpuSpeed:
 
 
 def settle(config: PretrainConfig, *, bf16: bool) -> tuple[PretrainConfig, str]:
-    """Return the settings with precision and attention chosen, and a line that says so.
+    """Return the settings with precision and attention chosen, and a line about the choice.
 
-    A precision that is stated is obeyed, and nothing is measured: such a run gives the same numbers
-    on every start.
+    If the precision is stated, it is used and nothing is measured: such a run gives the same
+    numbers on every start.
 
     Args:
-        config: All settings, of a run on a CPU that begins.
+        config: All settings of a new run on a CPU.
         bf16: Whether this CPU has bfloat16 arithmetic.
 
     Returns:
-        The settings as they are, and no line, where the precision is stated or the network is small
-        or no ViT of ours.
+        The unchanged settings and an empty line if the precision is stated, or if the network is
+        small or not a ViT of eofm.
     """
     trainer = config.trainer
     architecture = find_architecture(config.model.architecture)
@@ -137,13 +137,13 @@ def settle(config: PretrainConfig, *, bf16: bool) -> tuple[PretrainConfig, str]:
 def measure_cpu(
     architecture: Architecture, size: int, batch: int, precisions: tuple[str, ...]
 ) -> CpuSpeed:
-    """Run one block both ways in each precision, on as many tokens as an image has.
+    """Time one block with both kinds of attention in each precision, on the tokens of an image.
 
     Args:
-        architecture: Of the network.
-        size: Of an image, in pixels.
-        batch: Images of a step; fewer are enough where they have many tokens.
-        precisions: To try.
+        architecture: Architecture of the network.
+        size: Side of an image in pixels.
+        batch: Images per step; fewer are used if they have many tokens.
+        precisions: Precisions to time.
     """
     tokens = (size // architecture.patch) ** 2 + 1 + architecture.registers
     with torch.random.fork_rng(devices=[]):
@@ -169,10 +169,10 @@ def _pass(block: nn.Module, images: torch.Tensor, precision: str) -> float:
 
 
 def use_attention(network: nn.Module, attention: str) -> None:
-    """Let all blocks of timm compute attention in one kernel, or in two products and a softmax.
+    """Set attention of all timm blocks to one fused kernel, or to two products and a softmax.
 
     Args:
-        network: Is changed; both forms agree up to rounding.
+        network: Network to modify; both forms agree up to rounding.
         attention: `fused` or `plain`; `auto` leaves it to timm.
     """
     if attention == "auto":
@@ -186,15 +186,15 @@ def use_attention(network: nn.Module, attention: str) -> None:
 
 
 def check_sharding(config: PretrainConfig, world: int, precision: str) -> None:
-    """Refuse what has not been made to work with shards.
+    """Refuse settings that sharding does not support.
 
     Args:
         config: All settings.
-        world: How many processes there are.
-        precision: In Lightning's words.
+        world: Number of processes.
+        precision: Lightning's name of it.
 
     Raises:
-        ConfigError: If sharding is asked for together with it.
+        ConfigError: If sharding is combined with one of them.
     """
     if config.trainer.strategy != "fsdp":
         return
@@ -220,10 +220,10 @@ def check_sharding(config: PretrainConfig, world: int, precision: str) -> None:
 
 
 class ShardedModule(PretrainModule):
-    """One SoftCon run on networks in shards."""
+    """A SoftCon run with sharded networks."""
 
     def configure_model(self) -> None:
-        """Cut the networks up, once the processes have met."""
+        """Shard the networks, once the processes are connected."""
         if self.device_mesh is None or any(_is_cut(p) for p in self.method.parameters()):
             return
         self.method.old_names = False
@@ -231,7 +231,7 @@ class ShardedModule(PretrainModule):
         shard(self.method, self.device_mesh["data_parallel"])
 
     def arrange(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Let no group hold both shards and whole parameters: one kernel takes a group."""
+        """Separate sharded from whole parameters, as one fused kernel processes a group."""
         return [
             {**group, "params": part}
             for group in groups
@@ -245,11 +245,11 @@ class ShardedModule(PretrainModule):
 
 
 def shard(method: CombinedTerms, mesh: DeviceMesh) -> None:
-    """Cut student, teacher and the layers of terms up, block by block, in place."""
+    """Shard student, teacher and the layers of terms block by block, in place."""
     for part in _parts(method):
         for block in _blocks(part):
             fully_shard(block, mesh=mesh)
-        # also of the outermost part: the teacher, which has no way back, would stay whole
+        # also the outermost part: the teacher has no backward pass and would stay gathered
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
         if isinstance(part, Branch):
             part.sharded = True
@@ -260,7 +260,7 @@ def shard(method: CombinedTerms, mesh: DeviceMesh) -> None:
 
 
 def _parts(method: CombinedTerms) -> Iterator[nn.Module]:
-    """Yield what is called as a whole, and has parameters."""
+    """Yield the modules that are called as a unit and have parameters."""
     terms = [part for term in method.terms.values() for part in term.children()]
     for part in (method.student, *terms, method.teacher, *method.frozen.values()):
         if part is not None and any(True for _ in part.parameters()):
@@ -289,8 +289,8 @@ def clip(parameters: Sequence[Tensor], largest: float) -> None:
     """Scale all gradients so that their norm, over shards and whole parameters, is bounded.
 
     Args:
-        parameters: Of both kinds.
-        largest: The bound.
+        parameters: Sharded and whole parameters.
+        largest: Upper bound of the norm.
     """
     cut = [p.grad for p in parameters if p.grad is not None and _is_cut(p)]
     rest = [p.grad for p in parameters if p.grad is not None and not _is_cut(p)]
@@ -305,8 +305,8 @@ def clip(parameters: Sequence[Tensor], largest: float) -> None:
 
 
 def gather(module: nn.Module) -> None:
-    """Make the module whole again, in place, in all processes and on the CPU: to export it."""
-    for part in module.modules():  # `module.to` would look for the shards
+    """Gather the full module in place, in all processes and on the CPU, for export."""
+    for part in module.modules():  # `module.to` would expect the shards
         for name, parameter in dict(part._parameters).items():
             if parameter is not None:
                 whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -323,11 +323,11 @@ _AUTO_GPU: Final = "bf16-mixed"
 
 
 def choose_device(config: PretrainConfig) -> tuple[str, str]:
-    """Return (precision, accelerator) in Lightning's words.
+    """Return Lightning's names of precision and accelerator.
 
     Raises:
-        ConfigError: If a GPU is asked for and there is none, or too few; or half precision on a CPU
-            that has none: emulated bfloat16 was measured at a thirtieth of the speed of float32.
+        ConfigError: If more GPUs are requested than there are, or half precision on a CPU without
+            it: emulated bfloat16 was measured at one thirtieth of the speed of float32.
     """
     trainer = config.trainer
     gpu = torch.cuda.is_available() and trainer.accelerator != "cpu"
@@ -335,7 +335,7 @@ def choose_device(config: PretrainConfig) -> tuple[str, str]:
         raise ConfigError("there is no GPU", where="trainer.accelerator", remedy="use auto or cpu")
     if gpu and trainer.devices > torch.cuda.device_count():
         raise ConfigError(
-            "there are fewer GPUs than asked for",
+            "there are fewer GPUs than requested",
             found=f"{torch.cuda.device_count()} GPUs",
             expected=f"trainer.devices={trainer.devices}",
         )
@@ -376,15 +376,15 @@ def fit(
     group: ProcessGroup,
     callbacks: Sequence[Callback] = (),
 ) -> float:
-    """Train, from the last checkpoint if the run resumes; return the seconds it took.
+    """Train, from the last checkpoint if the run resumes; return the duration in seconds.
 
     Args:
-        module: Is trained in place, and is on the CPU afterwards.
-        data: What to train on.
-        folder: Takes the checkpoints.
+        module: Module to train in place; it is on the CPU afterwards.
+        data: Data to train on.
+        folder: Run folder for the checkpoints.
         config: All settings.
         group: The processes that train together.
-        callbacks: Logs, monitor and guard; they come before the checkpoint of a step.
+        callbacks: Logs, monitor and guard, which run before the checkpoint of a step.
 
     Raises:
         Stopped: If the run was asked to stop; a checkpoint has been saved.
@@ -399,9 +399,9 @@ def fit(
     last = str(folder.checkpoint) if config.run.resume and folder.checkpoint.is_file() else None
     began = time.monotonic()
     with handlers_kept(), signals_end(), warnings.catch_warnings():
-        # lightning 2.6 asks torch 2.15 for a leaf the old way
+        # lightning 2.6 uses the deprecated leaf check of torch 2.15
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        # torch 2.15 has a new name for it, which earlier ones do not know
+        # torch 2.15 has a new name for it, which earlier versions lack
         warnings.filterwarnings("ignore", message=".*broadcast_buffers` is deprecated.*")
         try:
             trainer.fit(module, datamodule=data, ckpt_path=last)
@@ -464,12 +464,12 @@ def make_trainer(
 
 
 def _strategy(config: PretrainConfig, group: ProcessGroup) -> Strategy:
-    """Return how the processes share the work."""
+    """Return Lightning's strategy for the processes."""
     if config.trainer.strategy == "fsdp":
         return ModelParallelStrategy(
             data_parallel_size=group.place.world,
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,
         )
-    # buffers are equal by construction: every norm sees the batch of all processes
+    # buffers are equal by construction: every norm uses the batch of all processes
     return DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -293,7 +293,7 @@ def test_processes_share_a_batch(data: StoreDataModule) -> None:
     halves = [data.batches(rank, 2).rows(1) for rank in range(2)]
 
     assert alone.tolist() == np.concatenate(halves, axis=1).tolist()
-    with pytest.raises(ConfigError, match="shared out evenly"):
+    with pytest.raises(ConfigError, match="divided evenly"):
         data.batches(0, 3)
 
 

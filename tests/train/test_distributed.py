@@ -334,7 +334,7 @@ def test_a_process_that_dies_ends_the_run_with_one_message(
 
     monkeypatch.setattr(distributed, "_start_others", note)
     monkeypatch.setattr(PretrainModule, "training_step", kill)
-    with pytest.raises(TrainingError, match="a process of this run has gone"):
+    with pytest.raises(TrainingError, match="a process of this run has ended unexpectedly"):
         pretrain(two)
 
     assert "Traceback" not in capfd.readouterr().err
@@ -361,7 +361,7 @@ def test_a_process_that_dies_before_they_meet_is_spoken_of(
     assert over.wait(30)
     assert [1] == ended
     said = capfd.readouterr().err
-    assert "error: a process of this run has gone" in said
+    assert "error: a process of this run has ended unexpectedly" in said
     assert "signal 9" in said
 
 
@@ -390,7 +390,7 @@ def test_an_error_of_one_process_ends_the_others(
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(two: PretrainConfig) -> None:
     """Seven scenes for two processes: an error before anything is started or written."""
-    with pytest.raises(ConfigError, match="shared out evenly"):
+    with pytest.raises(ConfigError, match="divided evenly"):
         pretrain(with_groups(two, optim={"batch": 7}))
     assert not Path(str(two.run.out)).exists()
 

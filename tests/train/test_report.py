@@ -221,7 +221,7 @@ def test_a_hostile_folder_and_records_of_another_version_have_a_page(
     assert "&lt;img src=x onerror=alert(1)&gt; \\u202e\\u2028 \\udcff" in text
     assert "cannot be read by this version" in text
     assert "&lt;b&gt;x&lt;/b&gt; 1" in text
-    assert "the settings do not say where the store is" in text
+    assert "the settings do not state where the store is" in text
 
 
 def test_results_that_were_altered_are_not_shown(tmp_path: Path) -> None:

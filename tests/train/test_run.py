@@ -144,7 +144,7 @@ def test_a_run_does_not_overwrite_another(config: PretrainConfig) -> None:
     out.mkdir()
     (out / "precious.txt").write_text("mine")
 
-    with pytest.raises(ConfigError, match="holds something already"):
+    with pytest.raises(ConfigError, match="the run folder is not empty"):
         pretrain(config)
     assert ["precious.txt"] == [path.name for path in out.iterdir()]
 

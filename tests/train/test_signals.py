@@ -153,7 +153,7 @@ def test_two_that_begin_one_run(short: PretrainConfig, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(RunFolder, "owned", late)
 
-    with pytest.raises(ConfigError, match="holds something already"):
+    with pytest.raises(ConfigError, match="the run folder is not empty"):
         pretrain(short)
 
     assert "of the first" == (Path(str(short.run.out)) / "config.yaml").read_text()

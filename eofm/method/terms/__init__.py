@@ -1,6 +1,6 @@
-"""What a run minimises, one file for each term: see `eofm.method.terms.seam`.
+"""Terms of the loss, one file each: see `eofm.method.terms.seam`.
 
-Standard library only: settings name terms before any of them, and torch, is loaded.
+Standard library only: settings refer to terms before the terms and torch are loaded.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Final
 
 __all__ = ["term_names"]
 
-# The file of this folder that is no term: what all of them share.
+# The file of this folder that is not a term but their common interface.
 _SHARED: Final = frozenset({"seam"})
 
 
 def term_names() -> tuple[str, ...]:
-    """Return the names of all terms: those of the files in this folder. None is loaded."""
+    """Return the names of all terms, from the file names in this folder, without loading them."""
     found = {module.name for module in pkgutil.iter_modules(__path__)}
     return tuple(sorted(found - _SHARED))

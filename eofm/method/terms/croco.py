@@ -1,16 +1,15 @@
-"""CroCo: one image of a place completed from another one (arXiv 2210.10716).
+"""CroCo: an image of a place completed from another image of it (arXiv 2210.10716).
 
-Nine tenths of a view are hidden, and predicted from the rest and from the whole of a second view.
-Where CroCo has two photographs of a scene, a satellite has two dates or two sensors of a place for
-nothing: what of the one is to be learned from the other is what did not change between the dates,
-or what both sensors see of the ground.
+Nine tenths of a view are hidden, and predicted from the rest and from a whole second view. CroCo
+uses two photographs of a scene; satellites provide two dates or two sensors of a place at no cost.
+The second view helps to predict what did not change between the dates, or what both sensors see.
 
-The network has learned to look at the second view where the loss with the true partner is below
-that with another place's (`benchmarks/terms`); a loss below the floor alone does not tell, because
-the visible patches explain a part too. Two trunks of sensors share everything but the input layer.
+The network uses the second view if the loss with the true partner is below the loss with another
+place's view (`benchmarks/terms`). A loss below the floor does not prove it, because the visible
+patches explain a part too. The trunks of two sensors share everything but the input layer.
 
-CroCo lays its schedule out for 800 epochs and stops at 400, so that the rate never reaches 0
-(`docs/terms/croco.md` has the command), and its views differ in colour, drawn for each.
+CroCo's schedule is for 800 epochs and stops at 400, so that the rate never reaches 0
+(`docs/terms/croco.md` has the command). Colour jitter is drawn separately for each view.
 
 Shapes: see `eofm.method.reconstruction`.
 """
@@ -41,14 +40,14 @@ __all__ = ["TERM", "Completed", "CroCo", "CroCoSettings", "ViewPair"]
 
 
 class ViewPair(StrEnum):
-    """What the two views are: seasons of a place, or its optical and its radar image."""
+    """Kind of view pair: two seasons of a place, or its optical and radar images."""
 
     SEASONS = "seasons"
     SENSORS = "sensors"
 
 
 class Completed(StrEnum):
-    """Which view is predicted from the other: the first, the second, or each in turn."""
+    """View to predict from the other: the first, the second, or each in turn."""
 
     FIRST = "first"
     SECOND = "second"
@@ -57,18 +56,18 @@ class Completed(StrEnum):
 
 @dataclass(frozen=True)
 class CroCoSettings(WithDecoder):
-    """Settings of the term `croco`; the decoder is the paper's.
+    """Settings of the term `croco`; the decoder is as in the paper.
 
     Args:
-        pair: The two views: `seasons` of a place, or the `sensors` of it.
+        pair: The two views: `seasons` of a place, or its `sensors`.
         completed: The view that is predicted: the `first`, the `second`, or `both` in turn, which
-            takes twice as long. Of two sensors the first is the optical one.
-        ratio: Share of its patches that are hidden; two stay visible whatever it is.
-        distance: Of pixels: `mse` or `l1`.
+            takes twice as long. With two sensors the first is the optical one.
+        ratio: Share of its patches that are hidden; at least two stay visible.
+        distance: Distance of pixels: `mse` or `l1`.
         decoder_width: Width of the decoder.
-        decoder_depth: Number of its blocks.
-        decoder_heads: Its attention heads.
-        decoder_hidden: Hidden width of its MLPs.
+        decoder_depth: Number of decoder blocks.
+        decoder_heads: Attention heads of the decoder.
+        decoder_hidden: Hidden width of the decoder's MLPs.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -88,7 +87,7 @@ class CroCoSettings(WithDecoder):
 
     @property
     def predicted(self) -> tuple[int, ...]:
-        """The views that are predicted."""
+        """Predicted views."""
         return {Completed.FIRST: (0,), Completed.SECOND: (1,), Completed.BOTH: (0, 1)}[
             self.completed
         ]
@@ -96,12 +95,12 @@ class CroCoSettings(WithDecoder):
 
 @final
 class CroCo(Term[CroCoSettings]):
-    """The pixels of one view of a place from the other.
+    """Predicts the pixels of one view of a place from the other.
 
     Args:
-        settings: Of the term.
-        facts: What there is to know of the trunk and the run.
-        generator: Source of initial weights, on the CPU.
+        settings: Settings of the term.
+        facts: Facts about the trunk and the run.
+        generator: Random generator of initial weights, on the CPU.
 
     Raises:
         ConfigError: If the trunk does not drop tokens, or the grid is too small to hide a patch.
@@ -122,14 +121,14 @@ class CroCo(Term[CroCoSettings]):
 
     @classmethod
     def needs_of(cls, settings: CroCoSettings) -> Needs:
-        """Return what has to be there: the two views of the setting."""
+        """Return the requirements: the view pair of the settings."""
         views = ViewKind.SENSORS if settings.pair is ViewPair.SENSORS else ViewKind.SEASONS
         return Needs(views=views, tokens=Tokens.PATCHES)
 
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the error of the hidden pixels, a mean over the views that are predicted."""
+        """Return the error of the hidden pixels, a mean over the predicted views."""
         mask, chosen = RandomMask(self.chosen.ratio), self.chosen
         return completion(
             self.decoders, seen, chosen.predicted, mask, self.facts, chosen.distance, cross=True

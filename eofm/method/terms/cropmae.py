@@ -1,11 +1,12 @@
-"""CropMAE: a crop of the image, nearly all of it hidden, predicted from the whole (2403.17823).
+"""CropMAE: a nearly fully masked crop is predicted from the whole image (arXiv 2403.17823).
 
-View 0 is seen whole; view 1 is a crop of it (`data.views nested`), of which a few patches are left
-to say where it lies. To predict the rest, the network must find the crop in the whole and resample
-it: correspondence is learned, from single images, without a teacher and without colours.
+View 0 is not masked; view 1 is a crop of it (`data.views nested`), of which a few patches stay
+visible to locate it. To predict the rest, the network must find the crop in the whole image and
+resample it. It thus learns correspondence from single images, without a teacher and without colour
+augmentation.
 
-The share of the paper, 98.5 % of 196 patches, leaves two to see. On small grids the same share
-leaves none, and the loss would go on to fall on the mean image: two are kept whatever the share.
+The paper's share, 98.5 % of 196 patches, leaves two visible. On small grids the same share leaves
+none, and the loss would still fall by predicting the mean image; therefore two are always kept.
 
 Shapes: see `eofm.method.reconstruction`.
 """
@@ -36,15 +37,15 @@ __all__ = ["TERM", "CropMae", "CropMaeSettings"]
 
 @dataclass(frozen=True)
 class CropMaeSettings(WithDecoder):
-    """Settings of the term `cropmae`, those of the paper but for the size of its image.
+    """Settings of the term `cropmae`, as in the paper except for its image size.
 
     Args:
-        ratio: Share of the crop's patches that are hidden; two stay visible whatever it is.
-        distance: Of pixels: `mse` or `l1`.
+        ratio: Share of the crop's patches that are hidden; at least two stay visible.
+        distance: Distance of pixels: `mse` or `l1`.
         decoder_width: Width of the decoder.
-        decoder_depth: Number of its blocks.
-        decoder_heads: Its attention heads.
-        decoder_hidden: Hidden width of its MLPs.
+        decoder_depth: Number of decoder blocks.
+        decoder_heads: Attention heads of the decoder.
+        decoder_hidden: Hidden width of the decoder's MLPs.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -63,12 +64,12 @@ class CropMaeSettings(WithDecoder):
 
 @final
 class CropMae(Term[CropMaeSettings]):
-    """The pixels of a crop from the image around it.
+    """Predicts the pixels of a crop from the image around it.
 
     Args:
-        settings: Of the term.
-        facts: What there is to know of the trunk and the run.
-        generator: Source of initial weights, on the CPU.
+        settings: Settings of the term.
+        facts: Facts about the trunk and the run.
+        generator: Random generator of initial weights, on the CPU.
 
     Raises:
         ConfigError: If the trunk does not drop tokens, or the grid is too small to hide a patch.

@@ -1,9 +1,9 @@
-"""Feature distillation: the student learns what a frozen teacher says (SSLD, arXiv 2103.05959).
+"""Feature distillation: the student imitates a frozen teacher (SSLD, arXiv 2103.05959).
 
-SSLD takes the classes of a classifier; a self-supervised teacher has none. What stands for them are
-the teacher's own vectors of other images: how similar is this image to each of them, says the
-teacher, and what says the student? (SEED, arXiv 2101.04731.) The distance of the two distributions
-is the Jensen-Shannon divergence, as in SSLD, where it was better than cross entropy.
+SSLD uses the class probabilities of a classifier; a self-supervised teacher has no classes. They
+are replaced by the teacher's vectors of other images: teacher and student each give a distribution
+of similarities to them (SEED, arXiv 2101.04731). The distance of the two distributions is the
+Jensen-Shannon divergence, as in SSLD, where it was better than cross entropy.
 
     p = softmax_j(cos(t_i, t_j) / τ_t),    q = softmax_j(cos(z_i, t_j) / τ_s),    m = (p + q) / 2
     L = mean_i ½ KL(p ‖ m) + ½ KL(q ‖ m)
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class DistillForm(StrEnum):
-    """What is made alike: the similarities to other images (JS), or the vectors themselves."""
+    """Quantity to match: the similarities to other images (JS), or the vectors themselves."""
 
     JS = "js"
     COSINE = "cosine"
@@ -54,14 +54,14 @@ class DistillSettings:
     """Settings of the term.
 
     Args:
-        teacher: Weights of the frozen teacher, as `model.weights` names them: a published name, an
-            export, a run. Its card says what it expects: images go to it by a plan of their own.
+        teacher: Weights of the frozen teacher, as for `model.weights`: a published name, an export,
+            or a run. Its images are prepared by a separate plan, from the recipe on its card.
         form: `js`, the Jensen-Shannon divergence of the similarities to other images; or `cosine`,
             one minus the cosine of the two vectors.
         teacher_tau: Temperature τ_t of the teacher's similarities.
         student_tau: Temperature τ_s of the student's.
-        queue: Number of the teacher's vectors of earlier steps among the other images, a multiple
-            of the batch; 0 for those of the batch alone.
+        queue: Number of teacher vectors from earlier steps to use as further other images, a
+            multiple of the batch; 0 for the batch only.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -89,8 +89,8 @@ def log_distribution(
     Args:
         cosines: s, (B, N).
         tau: Temperature.
-        missing: bool (N,), columns that hold nothing yet: their probability is 0, and its logarithm
-            a large negative number that times 0 is 0. None if all are there.
+        missing: bool (N,), columns that are still empty. Their probability is 0, and its logarithm
+            a large finite negative number, so that their product is 0. None if all are filled.
     """
     logits = cosines / tau
     if missing is not None:
@@ -123,7 +123,7 @@ def js_loss(
     """Return L; the teacher and the columns get no gradient.
 
     Args:
-        student: z, (B, d), already as wide as the teacher's.
+        student: z, (B, d), projected to the teacher's width.
         teacher: t, (B, d).
         columns: t_j, (N, d): the teacher's vectors of this batch of all ranks, and of earlier ones.
         student_tau: τ_s.
@@ -150,16 +150,16 @@ def cosine_loss(student: Float[Tensor, "b d"], teacher: Float[Tensor, "b d"]) ->
 
 @final
 class Distill(Term[DistillSettings]):
-    """The student's vector, made as wide as the teacher's by a linear layer, learns from it.
+    """The student's vector, projected linearly to the teacher's width, learns from the teacher.
 
-    Both see the same crop, whole: the student with its augmentation and in its own bands, the
-    teacher without colour and blur, in the bands and at the size of its own recipe. Where the views
-    are of two sensors, the teacher sees the sensor that it knows under both.
+    Both get the same unmasked crop: the student with its augmentation and its bands, the teacher
+    without colour jitter and blur, with the bands and the size of its recipe. If the views are of
+    two sensors, the teacher gets its own sensor for both views.
 
     Args:
-        settings: Of the term.
-        facts: Of the trunk, and the width of the teacher.
-        generator: Source of the linear layer's initial weights, on the CPU.
+        settings: Settings of the term.
+        facts: Facts about the trunk, and the width of the teacher.
+        generator: Random generator of the linear layer's initial weights, on the CPU.
     """
 
     about = "feature distillation from a frozen teacher (SSLD, arXiv 2103.05959)"
@@ -177,13 +177,13 @@ class Distill(Term[DistillSettings]):
 
     @classmethod
     def frozen_source(cls, settings: DistillSettings) -> str:
-        """Return the teacher's weights."""
+        """Return the name of the teacher's weights."""
         return settings.teacher
 
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the mean over the views, both of them where the method is symmetric."""
+        """Return the mean loss over the views; both views if the method is symmetric."""
         losses, near = [], []
         for view in self.facts.views:
             mine = self.adapter(seen.forward(Side.STUDENT, view)[:, 0])

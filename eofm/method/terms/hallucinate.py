@@ -1,13 +1,12 @@
-"""Hallucinated positives: one more view of an image, made of its features (arXiv 2307.12168).
+"""Hallucinated positives: a further view of an image in feature space (arXiv 2307.12168).
 
-The vectors of two views of an image differ by what the augmentation changed. A vector a little
-further along that line, passed through a small network H, is a view that no augmentation made; it
-must find the teacher's vector of the second view as a real one would:
+The vectors of two views of an image differ by the effect of augmentation. A vector a little further
+along that line, passed through a small network H, represents a view that no augmentation produced.
+It has to match the teacher's vector of the second view, like a real one:
 
     z_h = H(z_1 + a (z_1 - z_2)),    a ~ U(0, a_max),    L = InfoNCE(z_h, z'_2)
 
-The formula is read from descriptions of the paper, not from the paper. The term is off unless a run
-names it.
+The formula is taken from descriptions of the paper, not from the paper. The term is off by default.
 
 Shapes: B images, d width.
 """
@@ -47,7 +46,7 @@ _HEAD: Final = "hallucinate"
 
 @dataclass(frozen=True)
 class HallucinateSettings:
-    """Settings of the term; temperature, heads and mask are those of the group `method`.
+    """Settings of the term; temperature, heads and mask are set in the group `method`.
 
     Args:
         furthest: Largest step a_max along the difference of the two views.
@@ -73,13 +72,13 @@ def extrapolated(
     furthest: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "b d"]:
-    """Return z_1 + a (z_1 - z_2), (B, d), with an a of its own for every image.
+    """Return z_1 + a (z_1 - z_2), (B, d), with a separate a for every image.
 
     Args:
         first: z_1, (B, d).
         second: z_2, (B, d).
         furthest: a_max; at 0 the result is z_1.
-        generator: Source of a, on the CPU.
+        generator: Random generator of a, on the CPU.
     """
     steps = torch.rand(len(first), 1, generator=generator) * furthest
     return first + steps.to(first) * (first - second)
@@ -87,12 +86,12 @@ def extrapolated(
 
 @final
 class Hallucinate(Term[HallucinateSettings]):
-    """InfoNCE of hallucinated vectors against the moving average's, with a projector of its own.
+    """InfoNCE of hallucinated vectors against the moving average's, with a separate projector.
 
     Args:
-        settings: Of the term.
-        facts: Of the trunk.
-        generator: Source of the initial weights of H, on the CPU.
+        settings: Settings of the term.
+        facts: Facts about the trunk.
+        generator: Random generator of the initial weights of H, on the CPU.
     """
 
     about = "hallucinated positives in feature space (arXiv 2307.12168)"
@@ -119,7 +118,7 @@ class Hallucinate(Term[HallucinateSettings]):
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the mean over the directions, both of them where the method is symmetric."""
+        """Return the mean loss over the directions; both directions if the method is symmetric."""
         mask = RandomMask(self.facts.method.mask_ratio)
         real = [seen.project(Side.STUDENT, view, _HEAD, mask) for view in (0, 1)]
         losses, found = [], []

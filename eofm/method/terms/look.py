@@ -1,9 +1,9 @@
-"""LOOK: an image should be recognised by its nearest neighbours (arXiv 2110.06014).
+"""LOOK: an image should be classified correctly by its nearest neighbours (arXiv 2110.06014).
 
-Supervised contrast pulls all images of a class to one point. Leave-one-out kNN asks for less: among
-the nearest neighbours of an image, itself left out, most of the weight must lie on images of its
-class, so that a class may keep several clusters. Here an image has several labels, and "of the same
-class" becomes the similarity of label sets S:
+Supervised contrastive learning pulls all images of a class to one point. Leave-one-out kNN requires
+less: among the nearest neighbours of an image, excluding itself, images of its class must have most
+of the weight, so a class may keep several clusters. Here an image has several labels, and "of the
+same class" becomes the similarity of label sets S:
 
     p_i = Σ_{j in kNN(i)} S_ij exp(s_ij / τ) / Σ_{j in kNN(i)} exp(s_ij / τ),    L = mean_i -ln p_i
 
@@ -54,13 +54,13 @@ _HEAD: Final = "look"
 
 @dataclass(frozen=True)
 class LookSettings:
-    """Settings of the term; similarity of labels, heads and mask are those of the group `method`.
+    """Settings of the term; similarity of labels, heads and mask are set in the group `method`.
 
     Args:
         neighbours: Number of nearest images that vote, k.
         tau: Temperature of the votes.
-        queue: Number of the teacher's vectors of earlier steps among which neighbours are sought, a
-            multiple of the batch; 0 for those of the batch alone.
+        queue: Number of teacher vectors from earlier steps to search for neighbours as well, a
+            multiple of the batch; 0 for the batch only.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -83,16 +83,16 @@ def neighbours_of(
     allowed: Bool[Tensor, "b n"],
     count: int,
 ) -> Bool[Tensor, "b n"]:
-    """Return the columns that vote on each row, bool (B, N).
+    """Return the mask of columns that vote on each row, bool (B, N).
 
-    They are the nearest ones that are allowed; where none of them shares a class with the row, the
-    nearest that does is one more: without it the row would have nothing to learn from.
+    They are the nearest allowed ones. If none of them shares a class with the row, the nearest one
+    that does is added, because the row would learn nothing without it.
 
     Args:
         cosines: s, (B, N).
-        similarity: S, (B, N); ignored where a column is not allowed.
+        similarity: S, (B, N); ignored for columns that are not allowed.
         allowed: bool (B, N), columns that may vote: labelled, and not the row's own image.
-        count: How many vote, k.
+        count: Number of voters, k.
     """
     near = nearest_columns(cosines, allowed, count)
     sharing = allowed & (similarity > 0)
@@ -109,15 +109,14 @@ def neighbour_loss(
 ) -> Float[Tensor, ""]:
     """Return L, the mean of -ln p over the rows of all ranks that share a class with some column.
 
-    Where there is no such row it is 0, still connected to s. It is 0 where all of the weight of
-    each row lies on images with its own labels, and -ln of the mean of S where all s are equal and
-    all columns vote.
+    Without such a row it is 0, still connected to s. It is 0 if images with equal labels have all
+    the weight of each row, and -ln of the mean of S if all s are equal and all columns vote.
 
     Args:
         cosines: s, (B, N).
-        similarity: S, (B, N); ignored where a column is not allowed.
+        similarity: S, (B, N); ignored for columns that are not allowed.
         allowed: As for `neighbours_of`.
-        count: How many vote, k.
+        count: Number of voters, k.
         tau: Temperature τ of the votes.
     """
     voters = neighbours_of(cosines, similarity, allowed, count)
@@ -134,10 +133,10 @@ def neighbour_loss(
 def neighbour_floor(
     similarity: Float[Tensor, "b n"], allowed: Bool[Tensor, "b n"]
 ) -> Float[Tensor, ""]:
-    """Return what `neighbour_loss` cannot fall below: all weight on the most similar column.
+    """Return the minimum of `neighbour_loss`: all weight on the most similar column.
 
     Args:
-        similarity: S, (B, N); ignored where a column is not allowed.
+        similarity: S, (B, N); ignored for columns that are not allowed.
         allowed: As for `neighbours_of`.
     """
     best = torch.where(allowed, similarity, 0).amax(dim=1)
@@ -147,16 +146,17 @@ def neighbour_floor(
 
 @final
 class Look(Term[LookSettings]):
-    """Images of which the labels agree gather in clusters, with a projector of their own.
+    """Clusters images with similar labels, with a separate projector.
 
-    Rows are the student's, of the visible patches as in `softcon`; columns the moving average's of
-    whole images, of this step and of earlier ones. An image never votes on itself, nor does
-    another of its place: in a queue longer than an epoch it would be its own nearest neighbour.
+    Rows are the student's vectors of visible patches, as in `softcon`; columns are the moving
+    average's vectors of whole images, of this step and of earlier ones. An image never votes on
+    itself or on images of the same place: in a queue longer than an epoch it would be its own
+    nearest neighbour.
 
     Args:
-        settings: Of the term.
-        facts: Of the trunk and of the labels.
-        generator: Not used: the projector is made by `heads`.
+        settings: Settings of the term.
+        facts: Facts about the trunk and the labels.
+        generator: Not used: the projector is created by `heads`.
     """
 
     about = "LOOK: leave-one-out nearest neighbours by labels (arXiv 2110.06014)"
@@ -193,7 +193,7 @@ class Look(Term[LookSettings]):
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the mean over the directions, both of them where the method is symmetric."""
+        """Return the mean loss over the directions; both directions if the method is symmetric."""
         mask = RandomMask(self.facts.method.mask_ratio)
         per_view = (labels, labels) if isinstance(labels, Labels) else labels
         targets = [self._targets(each) for each in per_view]

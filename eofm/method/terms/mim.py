@@ -1,15 +1,15 @@
-"""Masked image modelling: blocks are hidden, and their pixels predicted from what is left.
+"""Masked image modelling: the pixels of hidden blocks are predicted from the rest.
 
-The parts of SiT (arXiv 2104.03602) and MMC (2308.11448) that SoftCon lacks. SiT is SoftCon's hard
-term and this one, so `method.terms: {softcon: 1, mim: 1}` is SiT with labels. Its masks are blocks
-of patches: a single hidden patch is guessed from its neighbours by interpolation. SiT fills hidden
-pixels; here their tokens are dropped, as the student of SoftCon drops them, and a small decoder
-puts them back (MAE, 2111.06377). With `mask method` both terms share one mask, and so one pass.
+The term has the parts of SiT (arXiv 2104.03602) and MMC (2308.11448) that SoftCon lacks. SiT is
+SoftCon's hard term plus this term, so `method.terms: {softcon: 1, mim: 1}` is SiT with labels.
+Masks are blocks of patches, because a single hidden patch can be interpolated from its neighbours.
+SiT fills hidden pixels; here their tokens are dropped, as in the student of SoftCon, and a small
+decoder predicts them (MAE, 2111.06377). With `mask method` both terms share a mask and so a pass.
 
-MMC adds that patches take on the semantics of their image, from the teacher's vector of the whole
-view. What is known of this part is its idea. Distributions over prototypes, as DINO has them
-(2104.14294), became the same for all images in short runs, whether centred or balanced; so here
-each visible patch is to find the vector of its own image among those of the batch.
+MMC also teaches patches the semantics of their image, from the teacher's vector of the whole view.
+Only the idea of this part is known. Distributions over prototypes, as in DINO (2104.14294),
+collapsed to the same one for all images in short runs, whether centred or balanced; so here each
+visible patch has to find the vector of its own image among those of the batch.
 
 Shapes: B images, N of all ranks, P patches of which K are seen, D trunk width, d of the head.
 """
@@ -58,7 +58,7 @@ _HEAD: Final = "mim_head"
 
 
 class MimMask(StrEnum):
-    """Which patches are hidden: blocks of the term's own, or those of SoftCon's student."""
+    """Mask of the term: separate blocks, or the mask of SoftCon's student."""
 
     BLOCKS = "blocks"
     METHOD = "method"
@@ -66,7 +66,7 @@ class MimMask(StrEnum):
 
 @dataclass(frozen=True)
 class BlockMask:
-    """Rectangles of patches hidden one after the other, until the share is reached (SiT).
+    """Hides rectangles of patches one after the other until the share is reached (SiT).
 
     Args:
         ratio: Share of hidden patches, more than 0 and less than 1.
@@ -79,25 +79,25 @@ class BlockMask:
     def draw(
         self, batch: int, grid: tuple[int, int], generator: torch.Generator
     ) -> Int64[Tensor, "b k"]:
-        """Return the kept patches (B, K); K is that of `keep_tokens`, so that batches have a shape.
+        """Return the kept patches (B, K); K is that of `keep_tokens`, equal for all images.
 
-        The last rectangle is cut to fit. Where rectangles do not suffice, patches beside them are
-        hidden one by one.
+        The last rectangle is cut to fit. If rectangles do not suffice, adjacent patches are hidden
+        one by one.
 
         Args:
             batch: Number of images, B.
             grid: Rows and columns of patches.
-            generator: Source of randomness; the result is on its device.
+            generator: Random generator; the result is on its device.
         """
         device, patches = generator.device, math.prod(grid)
         hidden = patches - number_kept(patches, self.ratio)
         longest = [math.ceil(self.side * length) for length in grid]
         area = math.prod((most + 1) / 2 for most in longest)
-        # so many would hide the share without borders, and as many again
+        # twice the number that would hide the share if none were cut by a border
         count = math.ceil(-2 * math.log(1 - self.ratio) * patches / area)
 
         def covered(length: int, most: int) -> Bool[Tensor, "b lines rectangles"]:
-            """Return which lines each rectangle covers, bool (B, lines, rectangles)."""
+            """Return the lines that each rectangle covers, bool (B, lines, rectangles)."""
             size, start = torch.rand(2, batch, 1, count, generator=generator, device=device)
             size = (size * most).long() + 1
             start = (start * (length - size + 1)).long()
@@ -107,7 +107,7 @@ class BlockMask:
 
         rows, columns = (covered(*each) for each in zip(grid, longest, strict=True))
         inside = (rows[:, :, None] & columns[:, None]).flatten(1, 2)
-        # the number of the first rectangle that covers a patch says when it is hidden
+        # patches are hidden in the order of the first rectangle that covers them
         order = inside.to(torch.uint8).argmax(dim=2).double()
         left = torch.rand(batch, patches, generator=generator, device=device)
         within = torch.arange(patches, device=device) / patches
@@ -121,14 +121,14 @@ def cls_to_patch_loss(
     own: Int64[Tensor, " b"],
     tau: float,
 ) -> Float[Tensor, ""]:
-    """Return the cross entropy with which patches find their image: ln N where nothing is known.
+    """Return the cross entropy of matching patches to their image; ln N is chance.
 
     L = mean of logsumexp_j(s_j / τ) - s_own / τ over all patches, s being cosines.
 
     Args:
-        patches: Of the student, (B, K, d).
+        patches: Patch vectors of the student, (B, K, d).
         images: The teacher's vectors of all ranks, (N, d).
-        own: int64 (B,), which of them is each image's own.
+        own: int64 (B,), index of each image's own vector.
         tau: Temperature τ.
     """
     cosines = cosine_matrix(patches.flatten(0, 1), images.detach())
@@ -140,20 +140,20 @@ class MimSettings(WithDecoder):
     """Settings of the term `mim`.
 
     Args:
-        mask: `blocks` of its own, a pass more through the student beside SoftCon; or that of the
-            `method`, whose pass both terms share.
-        ratio: Share of hidden patches, where the mask is of blocks.
+        mask: `blocks`, which needs a further pass through the student next to SoftCon; or `method`,
+            the mask of the method, whose pass both terms share.
+        ratio: Share of hidden patches, if the mask is of blocks.
         side: Longest side of a block, as a share of the image's.
-        distance: Of pixels: `l1` or `mse`.
-        cls_weight: Weight of the part in which patches find the teacher's vector; 0 leaves it out,
-            and with it the teacher.
-        cls_hidden: Hidden width of its head.
-        cls_dim: Width behind its head, d.
-        tau: Its temperature.
+        distance: Distance of pixels: `l1` or `mse`.
+        cls_weight: Weight of the part that matches patches to the teacher's vector; 0 disables it
+            and the teacher.
+        cls_hidden: Hidden width of that part's head.
+        cls_dim: Output width of that head, d.
+        tau: Temperature of that part.
         decoder_width: Width of the decoder.
-        decoder_depth: Number of its blocks.
-        decoder_heads: Its attention heads.
-        decoder_hidden: Hidden width of its MLPs.
+        decoder_depth: Number of decoder blocks.
+        decoder_heads: Attention heads of the decoder.
+        decoder_hidden: Hidden width of the decoder's MLPs.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -183,12 +183,12 @@ class MimSettings(WithDecoder):
 
 @final
 class Mim(Term[MimSettings]):
-    """Pixels of hidden blocks, and the image in each patch.
+    """Predicts the pixels of hidden blocks, and matches patches to their image.
 
     Args:
-        settings: Of the term.
-        facts: What there is to know of the trunk and the run.
-        generator: Source of initial weights, on the CPU.
+        settings: Settings of the term.
+        facts: Facts about the trunk and the run.
+        generator: Random generator of initial weights, on the CPU.
 
     Raises:
         ConfigError: If the trunk does not drop tokens, or the mask hides nothing.
@@ -209,14 +209,14 @@ class Mim(Term[MimSettings]):
 
     @classmethod
     def needs_of(cls, settings: MimSettings) -> Needs:
-        """Return what has to be there: without the teacher's vector no teacher."""
+        """Return the requirements; a teacher only if its vector is used."""
         return cls.needs if settings.cls_weight else Needs(tokens=Tokens.PATCHES)
 
     @classmethod
     def heads(
         cls, settings: MimSettings, facts: RunFacts, generator: torch.Generator
     ) -> Mapping[str, nn.Module]:
-        """Return the layers behind which patches and images are compared."""
+        """Return the projector for comparing patches with images."""
         if not settings.cls_weight:
             return {}
         return {
@@ -244,7 +244,7 @@ class Mim(Term[MimSettings]):
         return TermOutput(pixels.loss + weight * found, {**pixels.scalars, "cls": found.detach()})
 
     def _found(self, seen: Seen, view: int) -> Float[Tensor, ""]:
-        """Return the cross entropy with which the visible patches of a view find their image."""
+        """Return the cross entropy of matching the visible patches of a view to their image."""
         patches = seen.project(Side.STUDENT, view, _HEAD, self.mask, Tokens.PATCHES)
         images = seen.project(Side.TEACHER, view, _HEAD)
         return cls_to_patch_loss(patches, gathered(images), own_columns(images), self.chosen.tau)

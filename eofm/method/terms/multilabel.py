@@ -1,11 +1,11 @@
-"""The control without contrast: the labels themselves are predicted, by binary cross entropy.
+"""The control without contrast: labels are predicted with binary cross entropy.
 
-Whatever SoftCon (`eofm.method`) gains from labels, a plain classifier might gain as well. This one
+What SoftCon (`eofm.method`) gains from labels, a plain classifier might gain as well. This control
 has the same trunk, views, masks and steps, and only a linear layer on the pooled vector. If it is
-as good, the contrastive part does not pay.
+as good, the contrastive part brings no benefit.
 
-Nothing is distilled, so there is no teacher to learn from. There is an average over time all the
-same, for the export: SoftCon's teacher is one, and averaging alone can make a network better.
+There is no teacher to learn from. A moving average is still computed for the export, because
+SoftCon's teacher is a moving average, and averaging alone can improve a network.
 
 Shapes: B images, C bands, H by W pixels, D width, K classes, P patches of which M are kept.
 """
@@ -46,8 +46,8 @@ CLASSIFIER: Final = "classifier"
 def bce_loss(logits: Float[Tensor, "b k"], labels: Labels) -> Float[Tensor, ""]:
     """Return the mean binary cross entropy over the classes of the labelled images.
 
-    An image without labels, or with an empty set, does not count: nothing is known of it. Where
-    none counts the loss is 0, still connected to the logits.
+    Images without labels or with an empty set are excluded, as their classes are unknown. If no
+    image is left the loss is 0, still connected to the logits.
 
     Args:
         logits: (B, K).
@@ -62,16 +62,16 @@ def bce_loss(logits: Float[Tensor, "b k"], labels: Labels) -> Float[Tensor, ""]:
 
 @final
 class MultiLabel(Term[SoftConConfig]):
-    """A linear layer that predicts labels, and its average over time, as SoftCon's views are seen.
+    """A linear layer that predicts labels from SoftCon's views, and its moving average.
 
-    The average never sees an image, so the statistics of its batch norms have to be taken before it
-    is used (`eofm.networks.state.refresh_batch_norms`).
+    The moving average never processes an image, so its batch norm statistics must be computed
+    before it is used (`eofm.networks.state.refresh_batch_norms`).
 
     Args:
-        settings: Mask, and whether both views are classified (`symmetric`); what SoftCon has
-            besides is not read.
-        facts: Of the trunk, and of the training labels.
-        generator: Source of the classifier's initial weights, on the CPU.
+        settings: Mask, and whether both views are classified (`symmetric`); other settings of
+            SoftCon are ignored.
+        facts: Facts about the trunk and the training labels.
+        generator: Random generator of the classifier's initial weights, on the CPU.
     """
 
     about = "control: multi-label classification by binary cross entropy, no contrast"
@@ -100,7 +100,7 @@ class MultiLabel(Term[SoftConConfig]):
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the binary cross entropy, summed over the views, and what there is to log."""
+        """Return the binary cross entropy, summed over the views, and the values to log."""
         per_view = (labels, labels) if isinstance(labels, Labels) else labels
         mask = RandomMask(self.chosen.mask_ratio)
         steps = [
@@ -117,8 +117,9 @@ class MultiLabel(Term[SoftConConfig]):
 def _judge(logits: Float[Tensor, "b k"], labels: Labels) -> TermOutput:
     """Return the loss of one view.
 
-    Besides: the share of the decisions, at probability one half, that are right; the mean standard
-    deviation of a class's logits, 0 when all images look alike; the share of labelled images.
+    Logged values: the share of correct decisions at probability one half; the mean standard
+    deviation of a class's logits, 0 if the logits of all images are equal; the share of labelled
+    images.
     """
     counts = labels.known & (labels.multi_hot.sum(1) > 0)
     right = ((logits.detach() > 0) == (labels.multi_hot > 0))[counts].float()

@@ -1,13 +1,13 @@
-"""The one place where an objective meets training: what a term asks for, sees, and returns.
+"""Interface between terms of the loss and training: requirements, inputs and outputs of a term.
 
 A run minimises a weighted sum of terms, `method.terms: {softcon: 1, mim: 0.5}`. A term is one file,
 `eofm/method/terms/<name>.py`: pure functions, the dataclass of its settings, and a class derived
-from `Term`, which the file names as `TERM`. It does not know the trunk, the views or the other
-terms. What it needs of an image it asks of `Seen`, which computes every forward pass once, so that
+from `Term`, which the file names as `TERM`. It is independent of the trunk, the views and the
+other terms. It gets images and tokens from `Seen`, which computes every forward pass once, so that
 two terms with the same mask share it.
 
     class Mean(Term[MeanSettings]):
-        about = "what the card of an export says it was trained for"
+        about = "description of the objective for the card of an export"
         settings = MeanSettings
         needs = Needs(tokens=Tokens.PATCHES)
 
@@ -17,8 +17,8 @@ two terms with the same mask share it.
 
     TERM = Mean
 
-The terms are the files of this folder that have a `TERM`, and classes of your own; only those that
-a run names are loaded.
+Terms are the files of this folder with a `TERM`, and classes of your own; only the terms of a run
+are loaded.
 
 Shapes: B images, C bands, H by W pixels, P patches of which K are kept, D trunk width.
 """
@@ -66,9 +66,9 @@ S = TypeVar("S")
 
 
 class ViewKind(StrEnum):
-    """Which two views of a scene a term needs: `data.views` makes them.
+    """Kind of views of a scene that a term needs, as set by `data.views`.
 
-    ANY: whatever there is. CROPS: two crops of one image. NESTED: the second is a crop of the
+    ANY: any kind. CROPS: two crops of one image. NESTED: the second is a crop of the
     first. SEASONS: crops of two dates of a place. SENSORS: the optical and the radar image.
     """
 
@@ -80,7 +80,7 @@ class ViewKind(StrEnum):
 
 
 class TeacherKind(StrEnum):
-    """Which second network a term needs: none, the student's moving average, or a frozen one."""
+    """Teacher that a term needs: none, the student's moving average, or a frozen network."""
 
     NONE = "none"
     EMA = "ema"
@@ -88,14 +88,14 @@ class TeacherKind(StrEnum):
 
 
 class Tokens(StrEnum):
-    """What a term needs of a forward pass: the image's vector alone, or its patches as well."""
+    """Output of a forward pass that a term needs: the image's vector, or also its patches."""
 
     CLS = "cls"
     PATCHES = "patches"
 
 
 class Side(StrEnum):
-    """Which of the run's own networks sees an image: the one that learns, or its average."""
+    """Network of the run that processes an image: the student, or its moving average."""
 
     STUDENT = "student"
     TEACHER = "teacher"
@@ -103,14 +103,14 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class Needs:
-    """What has to be there for a term. What no term of a run needs is not built.
+    """Requirements of a term. Parts that no term of a run needs are not built.
 
     Args:
-        views: Of a scene.
-        labels: Whether it reads labels: a store without any is refused.
-        places: Whether it must know which images are of one place: `Labels.places`.
-        teacher: Besides the student.
-        tokens: Of a forward pass.
+        views: Kind of views of a scene.
+        labels: Whether it reads labels; a store without labels is then refused.
+        places: Whether it needs the places of images (`Labels.places`).
+        teacher: Kind of teacher.
+        tokens: Output of a forward pass.
     """
 
     views: ViewKind = ViewKind.ANY
@@ -122,12 +122,12 @@ class Needs:
 
 @dataclass(frozen=True)
 class TermOutput:
-    """One step of a term.
+    """Outcome of a step of a term.
 
     Args:
-        loss: What is minimised, before its weight: a scalar with a gradient.
-        scalars: What there is to log, detached, by name. The run puts the term's name before it:
-            `mim/error`. A spread called `embedding_std` is watched by the collapse guard.
+        loss: The unweighted loss, a scalar with a gradient.
+        scalars: Detached values to log, by name. The run prefixes them with the term's name, as in
+            `mim/error`. The collapse guard monitors a spread named `embedding_std`.
     """
 
     loss: Float[Tensor, ""]
@@ -136,18 +136,18 @@ class TermOutput:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a term must know of the trunk and of the run when it is made.
+    """Facts about the trunk and the run for creating a term.
 
     Args:
-        width: Of the trunk's tokens, D.
+        width: Width of the trunk's tokens, D.
         grid: Rows and columns of patches of a view; P is their product.
         patch: Side of a patch in pixels.
         channels: Bands of each of the two views.
-        drops_tokens: Whether the trunk computes on kept patches alone.
-        method: All settings of the method: those that terms share, such as the mask.
-        labels: What the objective takes from the labels of the training images.
+        drops_tokens: Whether the trunk processes only the kept patches.
+        method: All settings of the method, which terms share, such as the mask.
+        labels: Facts about the labels of the training images.
         band_mean: Value of a band's mean in normalised units.
-        frozen_width: Of the tokens of the term's frozen teacher, D'; 0 without one.
+        frozen_width: Width of the tokens of the term's frozen teacher, D'; 0 without one.
     """
 
     width: int
@@ -162,7 +162,7 @@ class RunFacts:
 
     @property
     def views(self) -> tuple[int, ...]:
-        """Views that the student learns from: both where the method is symmetric."""
+        """Views that the student learns from: both if the method is symmetric."""
         return (0, 1) if self.method.symmetric else (0,)
 
     @property
@@ -173,17 +173,17 @@ class RunFacts:
 
 @runtime_checkable
 class PatchMask(Protocol):
-    """How patches are hidden: a frozen dataclass, so that two terms with equal masks share one."""
+    """A mask of patches: a frozen dataclass, so that terms with equal masks share one."""
 
     def draw(
         self, batch: int, grid: tuple[int, int], generator: torch.Generator
     ) -> Int64[Tensor, "b k"] | None:
-        """Return which patches are seen, int64 (B, K), row by row of the grid; None for all.
+        """Return the visible patches, int64 (B, K), row by row of the grid; None for all.
 
         Args:
             batch: Number of images, B.
             grid: Rows and columns of patches.
-            generator: Source of randomness.
+            generator: Random generator.
         """
 
     def __hash__(self) -> int: ...
@@ -191,7 +191,7 @@ class PatchMask(Protocol):
 
 @dataclass(frozen=True)
 class RandomMask:
-    """Patches hidden uniformly, for each image on its own: `keep_tokens`.
+    """Patches hidden uniformly and independently for each image (`keep_tokens`).
 
     Args:
         ratio: Share of hidden patches, 0 to below 1.
@@ -202,15 +202,15 @@ class RandomMask:
     def draw(
         self, batch: int, grid: tuple[int, int], generator: torch.Generator
     ) -> Int64[Tensor, "b k"] | None:
-        """Return the kept patches (B, K), or None where nothing is hidden."""
+        """Return the kept patches (B, K), or None if nothing is hidden."""
         return keep_tokens(batch, grid[0] * grid[1], self.ratio, generator)
 
 
 class Seen(ABC):
-    """One batch, and what the networks make of it: every forward pass is computed once.
+    """One batch and the networks' outputs for it; every forward pass is computed once.
 
-    A pass is known by (side, view, mask): asked again, the same tensor comes back. Views are 0 and
-    1. Everything is normalised; nothing is in physical units.
+    Passes are cached by (side, view, mask); a repeated call returns the same tensor. Views are 0
+    and 1. All values are normalised, none are in physical units.
     """
 
     @abstractmethod
@@ -219,17 +219,17 @@ class Seen(ABC):
 
     @abstractmethod
     def valid(self, view: int) -> Bool[Tensor, "b 1 h w"]:
-        """Return which pixels of a view were measured, bool (B, 1, H, W).
+        """Return the valid pixels of a view, bool (B, 1, H, W).
 
-        A pixel of a view is resampled from several: it is valid where all of them are. Losses on
-        pixels leave the others out.
+        A pixel of a view is resampled from several pixels and is valid if all of them are. Losses
+        on pixels exclude invalid ones.
         """
 
     @abstractmethod
     def keep(self, view: int, mask: PatchMask | None) -> Int64[Tensor, "b k"] | None:
-        """Return the patches of a view that a mask leaves, (B, K), on the device; None for all.
+        """Return the patches of a view that a mask keeps, (B, K), on the device; None for all.
 
-        Drawn when it is first asked for, from the run's generator of masks.
+        The mask is drawn at the first call, from the run's generator of masks.
         """
 
     @abstractmethod
@@ -238,10 +238,10 @@ class Seen(ABC):
     ) -> Float[Tensor, "b tokens d"]:
         """Return the tokens of a view, (B, 1 + K, D): its vector, then the patches row by row.
 
-        The vector is what the trunk is exported with: CLS, or the mean of the patches. The patches
-        are those of `keep(view, mask)`, in its order; all P where the mask is None, and where the
-        method's mask fills pixels (`method.mask pixels`). Without a term that needs
-        `Tokens.PATCHES` there are none: (B, 1, D). A teacher's have no gradient.
+        The vector is the trunk's exported embedding: CLS, or the mean of the patches. The patches
+        are those of `keep(view, mask)`, in its order, or all P if the mask is None or the method's
+        mask fills pixels (`method.mask pixels`). If no term needs `Tokens.PATCHES`, there are no
+        patches: (B, 1, D). A teacher's tokens have no gradient.
         """
 
     @abstractmethod
@@ -253,42 +253,42 @@ class Seen(ABC):
         mask: PatchMask | None = None,
         tokens: Tokens = Tokens.CLS,
     ) -> Float[Tensor, "b ..."]:
-        """Return the vector of a view behind a head of `Term.heads`, (B, d); or its patches'.
+        """Return the output of a head of `Term.heads` for the vector, (B, d), or the patches.
 
         Args:
-            side: Whose head.
+            side: Network of the head.
             view: 0 or 1.
-            head: Its name.
+            head: Name of the head.
             mask: As for `forward`.
-            tokens: The vector, (B, d), or the patches, (B, K, d).
+            tokens: Input of the head: the vector, giving (B, d), or the patches, giving (B, K, d).
         """
 
     @abstractmethod
     def frozen(self, view: int) -> Float[Tensor, "b 1 d"]:
-        """Return what the term's frozen teacher makes of the crop that a view shows, (B, 1, D').
+        """Return the vector of the term's frozen teacher for the crop of a view, (B, 1, D').
 
-        Its vector, without a gradient. It sees the same place, whole and without colour and blur,
-        by the sensor, in the bands and at the size of its own recipe.
+        It has no gradient. The teacher gets the same crop, unmasked and without colour jitter and
+        blur, with the sensor, bands and size of its own recipe.
         """
 
 
 class Term(nn.Module, ABC, Generic[S]):
-    """A part of the objective: its trained parts, and its loss.
+    """A part of the objective: trained layers and a loss.
 
-    A parameter that no loss reaches stops distributed training: make only what is used. Random
-    numbers come from `generator`, never from torch's global state: two processes must draw alike,
-    and a resumed run must go on.
+    A parameter without a gradient stops distributed training, so create only layers that are used.
+    Draw random numbers from `generator`, never from torch's global state: all processes must draw
+    the same numbers, and a resumed run must continue the sequence.
 
     Args:
-        settings: Of the term: an instance of the class's `settings`.
-        facts: What there is to know of the trunk and the run.
-        generator: Source of initial weights, on the CPU.
+        settings: Settings of the term, an instance of the class's `settings`.
+        facts: Facts about the trunk and the run.
+        generator: Random generator of initial weights, on the CPU.
 
     Attributes:
-        about: What the card of an export says it was trained for, with the paper.
+        about: Description of the objective for the card of an export, with the paper.
         settings: Frozen dataclass of its settings, all with defaults.
-        needs: What has to be there.
-        prefix: What stands before the names of its scalars; the term's name and a slash if None.
+        needs: Requirements of the term.
+        prefix: Prefix of the names of its scalars; the term's name and a slash if None.
     """
 
     about: ClassVar[str]
@@ -302,7 +302,7 @@ class Term(nn.Module, ABC, Generic[S]):
 
     @classmethod
     def needs_of(cls, settings: S) -> Needs:
-        """Return what has to be there with some settings: `needs`, where they change nothing."""
+        """Return the requirements for the settings; by default `needs`."""
         return cls.needs
 
     @classmethod
@@ -311,19 +311,19 @@ class Term(nn.Module, ABC, Generic[S]):
     ) -> Mapping[str, nn.Module]:
         """Return layers on the image's vector that the teacher averages as well, by name.
 
-        They lie beside the trunk in both networks: `Seen.project` runs them. Layers of the student
-        alone are made in `__init__`, and are parts of the term.
+        Both networks have them in addition to the trunk, and `Seen.project` runs them. Layers of
+        the student only are created in `__init__` and belong to the term.
 
         Args:
-            settings: Of the term.
-            facts: What there is to know of the trunk and the run.
-            generator: Source of initial weights, on the CPU.
+            settings: Settings of the term.
+            facts: Facts about the trunk and the run.
+            generator: Random generator of initial weights, on the CPU.
         """
         return {}
 
     @classmethod
     def frozen_source(cls, settings: S) -> str:
-        """Return which weights the frozen teacher has, as `model.weights` names them."""
+        """Return the name of the frozen teacher's weights, as for `model.weights`."""
         return ""
 
     @abstractmethod
@@ -333,23 +333,23 @@ class Term(nn.Module, ABC, Generic[S]):
         """Return the loss of a batch.
 
         Args:
-            seen: The batch, and what the networks make of it.
-            labels: Of the images, or of each view where the two are of different seasons.
-            generator: Source of what is drawn in a step, on the CPU.
+            seen: The batch and the networks' outputs for it.
+            labels: Labels of the images, or of each view if the views are of different seasons.
+            generator: Random generator for the step, on the CPU.
         """
 
 
-# ---------------------------------------------------------------------------- which terms there are
+# ---------------------------------------------------------------------------------- lookup of terms
 
 
 def find_term(name: str) -> type[Term[Any]]:
     """Return the class of a term.
 
     Args:
-        name: Of a file of this folder; or `module:Class`, `file.py:Class`.
+        name: Name of a file of this folder; or `module:Class`, `file.py:Class`.
 
     Raises:
-        ConfigError: If there is none, or it is no term.
+        ConfigError: If the name is unknown, or the class is not a term.
     """
     if names_own(name):
         try:
@@ -377,15 +377,15 @@ def _no_term(name: str, found: str) -> ConfigError:
 
 
 def settings_of(kind: type[Term[Any]], choice: TermChoice, method: SoftConConfig) -> Any:  # noqa: ANN401
-    """Return the settings of a term: its defaults, but for what the run says.
+    """Return the settings of a term: its defaults with the run's changes.
 
     Args:
         kind: The term.
-        choice: What the run says of it.
-        method: Of the run: the settings themselves of a term that has no others.
+        choice: Choice of the term in the run.
+        method: Settings of the method, used for a term without settings of its own.
 
     Raises:
-        ConfigError: If there is no such setting, or a value does not fit.
+        ConfigError: If a setting is unknown, or its value has the wrong type.
     """
     where = f"method.terms.{choice.name}"
     if kind.settings is SoftConConfig:
@@ -415,9 +415,9 @@ def settings_of(kind: type[Term[Any]], choice: TermChoice, method: SoftConConfig
 
 
 def _fit(kind: object, value: object, where: str) -> object:
-    """Return a value of YAML as a setting has it: whole numbers may be meant as floats.
+    """Convert a value of YAML to the type of a setting; whole numbers may stand for floats.
 
-    Members of enumerations are made from their values, which name them in settings files. Unions,
+    Members of enumerations are created from their values, as written in settings files. Unions,
     tuples and literals are left to the term's own checks.
     """
     if not isinstance(kind, type):

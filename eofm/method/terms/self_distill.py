@@ -1,9 +1,10 @@
-"""Self-distillation for further pretraining (arXiv 2210.02871): do not leave what was found first.
+"""Self-distillation for further pretraining (arXiv 2210.02871): stay near the first run.
 
-Further pretraining on a small set overfits it. The remedy takes two runs. The first is an ordinary
-one: from weights θ0 to a teacher T. The second starts *again from θ0*, with the same objective, and
-with the squared distance of its CLS token, after the final norm, from the teacher's of the same
-whole image, summed over the width: `seanie12/self-distillation` has it so, with weight 1.
+Further pretraining on a small data set overfits. The remedy takes two runs. The first run trains
+from weights θ0 to a teacher T as usual. The second run starts *again from θ0* with the same
+objective, plus the squared distance between the CLS tokens of student and teacher for the same
+whole image, after the final norm, summed over the width, with weight 1 as in
+`seanie12/self-distillation`.
 
 Shapes: B images, D width.
 """
@@ -29,7 +30,7 @@ class SelfDistillSettings:
     """Settings of the term.
 
     Args:
-        teacher: What the first run made, as `model.weights` names it: a run, an export.
+        teacher: Weights from the first run, as for `model.weights`: a run or an export.
     """
 
     teacher: str = ""
@@ -42,7 +43,7 @@ def squared_distance(
 
     Args:
         student: CLS of the student after its final norm, (B, D).
-        teacher: The same of the teacher, (B, D).
+        teacher: CLS of the teacher after its final norm, (B, D).
     """
     with torch.autocast(student.device.type, enabled=False):
         return (student.float() - teacher.detach().float()).square().sum(dim=1).mean()
@@ -52,16 +53,16 @@ def squared_distance(
 class SelfDistill(Term[SelfDistillSettings]):
     """The student's vector of a whole view stays near that of the first run's network.
 
-    The vector is CLS, or whatever the trunk is exported with. The student's view is augmented; the
-    teacher sees the same crop without colour and blur.
+    The vector is CLS, or the trunk's exported embedding in general. The student's view is
+    augmented; the teacher gets the same crop without colour jitter and blur.
 
     Args:
-        settings: Of the term.
-        facts: Of the trunk, and the width of the teacher.
-        generator: Not used: the term has no trained part.
+        settings: Settings of the term.
+        facts: Facts about the trunk, and the width of the teacher.
+        generator: Not used: the term has no trained layers.
 
     Raises:
-        ConfigError: If the teacher is another network than the student.
+        ConfigError: If teacher and student are different networks.
     """
 
     about = "self-distillation for further pretraining (arXiv 2210.02871)"
@@ -83,13 +84,13 @@ class SelfDistill(Term[SelfDistillSettings]):
 
     @classmethod
     def frozen_source(cls, settings: SelfDistillSettings) -> str:
-        """Return the teacher's weights."""
+        """Return the name of the teacher's weights."""
         return settings.teacher
 
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the mean over the views, both of them where the method is symmetric."""
+        """Return the mean loss over the views; both views if the method is symmetric."""
         losses = [
             squared_distance(
                 seen.forward(Side.STUDENT, view)[:, 0],

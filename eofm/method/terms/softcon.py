@@ -58,24 +58,24 @@ __all__ = ["PROJECTOR", "TERM", "SoftConOutput", "SoftContrast"]
 # The head that the teacher averages as well, and its name in checkpoints.
 PROJECTOR: Final = "projector"
 _LARGEST_SCALE: Final = 100.0
-_SAME: Final = 1 - 1e-6  # a cosine of equal vectors, but for rounding
+_SAME: Final = 1 - 1e-6  # a cosine of equal vectors, up to rounding
 
 
 @dataclass(frozen=True)
 class SoftConOutput:
-    """One step of the method. Only `loss` carries a gradient; terms are sums over directions.
+    """Outcome of a step. Only `loss` has a gradient; terms are sums over directions.
 
     Args:
         loss: hard + λ · soft.
         hard: The hard term, detached.
         soft: The soft term, detached.
-        soft_excess: The soft term above the entropy of its targets: what can still be learned.
+        soft_excess: The soft term minus the entropy of its targets: the reducible part.
         own_probability: Mean softmax probability of the own image: 1 / N when nothing is learned.
         spread: Mean standard deviation of the teacher's normalised embeddings, times sqrt(d): near
             1 when they fill the sphere, 0 when they have collapsed to one point.
-        labelled_pairs: Share of pairs that the soft term sees.
-        keep: What the student saw of each view it was given, int64 (B, K); None where everything.
-            Empty as `SoftContrast.contrast` returns it, which has seen no images.
+        labelled_pairs: Share of pairs that the soft term uses.
+        keep: Visible patches of each of the student's views, int64 (B, K), or None for all. Empty
+            from `SoftContrast.contrast`, which gets no images.
     """
 
     loss: Float[Tensor, ""]
@@ -88,7 +88,7 @@ class SoftConOutput:
     keep: tuple[Tensor | None, ...]
 
     def logged(self) -> dict[str, Float[Tensor, ""]]:
-        """Return the numbers to log, by name."""
+        """Return the values to log, by name."""
         return {
             "loss": self.loss.detach(),
             "hard": self.hard,
@@ -102,16 +102,16 @@ class SoftConOutput:
 
 @final
 class SoftContrast(Term[SoftConConfig]):
-    """The contrast of SoftCon: predictor, logits and queue, and the loss of embeddings.
+    """The contrastive term of SoftCon: predictor, logits, queue, and the loss of embeddings.
 
-    Where several processes train together (`torch.distributed`), rows are the images of this one
-    and columns those of all; the gradients that `DistributedDataParallel` averages are then those
-    of one process with the whole batch. Every process must bring equally many images.
+    If several processes train together (`torch.distributed`), rows are the images of this process
+    and columns those of all. The gradients averaged by `DistributedDataParallel` then equal those
+    of a single process with the whole batch. Every process must have the same number of images.
 
     Args:
         settings: The objective.
-        facts: Of the trunk, and of the training labels: `label_facts`.
-        generator: Source of the heads' initial weights, on the CPU.
+        facts: Facts about the trunk and the training labels (`label_facts`).
+        generator: Random generator of the heads' initial weights, on the CPU.
     """
 
     about = "SoftCon: soft contrastive learning guided by multi-labels (arXiv 2405.20462)"
@@ -143,7 +143,7 @@ class SoftContrast(Term[SoftConConfig]):
 
     @classmethod
     def needs_of(cls, settings: SoftConConfig) -> Needs:
-        """Labels are read where the soft term has a weight."""
+        """Return the requirements; labels only if the soft term has a weight."""
         return replace(cls.needs, labels=settings.weights[1] > 0)
 
     @classmethod
@@ -155,7 +155,7 @@ class SoftContrast(Term[SoftConConfig]):
         return {PROJECTOR: projector_of(settings, facts.width, generator, drops_tokens=drops)}
 
     def _make_logits(self, config: SoftConConfig) -> None:
-        """Make bias and scale of the bce form; parameters without a use would stop DDP."""
+        """Create bias and scale of the bce form if used; unused parameters would stop DDP."""
         bce = config.soft_form is SoftForm.BCE
         if bce and config.soft_bias is SoftBias.LEARNED:
             self.bias = nn.Parameter(torch.tensor(self.facts.labels.bias))
@@ -169,10 +169,10 @@ class SoftContrast(Term[SoftConConfig]):
     def loss(
         self, seen: Seen, labels: Labels | tuple[Labels, Labels], generator: torch.Generator
     ) -> TermOutput:
-        """Return the loss of a batch and what there is to log.
+        """Return the loss of a batch and the values to log.
 
         Raises:
-            TrainingError: If the batch has fewer than two images: there is nothing to contrast.
+            TrainingError: If the batch has fewer than two images, which leaves no negatives.
         """
         output = self.contrast(*self.embed(seen), labels)
         scalars = output.logged()
@@ -202,7 +202,7 @@ class SoftContrast(Term[SoftConConfig]):
 
     @property
     def directions(self) -> tuple[tuple[int, int], ...]:
-        """Which view the student sees and which the teacher, once or twice."""
+        """Pairs of student view and teacher view, one or two."""
         return ((0, 1), (1, 0)) if self.chosen.symmetric else ((0, 1),)
 
     def contrast(
@@ -211,15 +211,15 @@ class SoftContrast(Term[SoftConConfig]):
         keys: Sequence[Float[Tensor, "b d"]],
         labels: Labels | tuple[Labels, Labels],
     ) -> SoftConOutput:
-        """Return the loss of embeddings, wherever they come from; then the queue takes the keys.
+        """Return the loss of embeddings from any source, then push the keys to the queue.
 
         Args:
-            queries: The student's, (B, d), one for each of `directions`.
-            keys: The teacher's, (B, d), of the same images in the same order.
-            labels: Of the images, or of each view where the two are of different seasons.
+            queries: Embeddings of the student, (B, d), one for each of `directions`.
+            keys: Embeddings of the teacher, (B, d), of the same images in the same order.
+            labels: Labels of the images, or of each view if the views are of different seasons.
 
         Raises:
-            TrainingError: If the labels lack what the settings ask for: shares or places.
+            TrainingError: If the labels lack the shares or places that the settings require.
         """
         if self.log_scale is not None:
             with torch.no_grad():
@@ -249,7 +249,7 @@ class SoftContrast(Term[SoftConConfig]):
         )
 
     def _targets(self, labels: Labels) -> Targets:
-        """Return what the terms need of the labels.
+        """Return the label targets that the terms need.
 
         Raises:
             TrainingError: If they lack shares or places.
@@ -267,7 +267,7 @@ class SoftContrast(Term[SoftConConfig]):
     def _direction(
         self, queries: Float[Tensor, "b d"], rows: Targets, fresh: Columns
     ) -> SoftConOutput:
-        """Both terms of one student view against one teacher view."""
+        """Return both terms of one student view against one teacher view."""
         config = self.chosen
         columns = fresh if self.queue is None else self.queue.behind(fresh)
         cosines = cosine_matrix(queries, columns.keys)
@@ -299,7 +299,7 @@ class SoftContrast(Term[SoftConConfig]):
         similarity: Float[Tensor, "b n"],
         pairs: Bool[Tensor, "b n"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Return the soft term, and by how much it is above its floor."""
+        """Return the soft term, and its excess over its minimum."""
         config = self.chosen
         if config.soft_neighbours:
             pairs = nearest_columns(cosines, pairs, config.soft_neighbours)
@@ -320,7 +320,7 @@ class SoftContrast(Term[SoftConConfig]):
         similarity: Float[Tensor, "b n"],
         pairs: Bool[Tensor, "b n"],
     ) -> Bool[Tensor, "b n"] | None:
-        """Return which columns are no negatives of a row, bool (B, N); None where all are."""
+        """Return the mask of columns that are not negatives of a row, bool (B, N), or None."""
         excluded = None
         if self.chosen.hard_exclude is Exclude.SAME_LABELS:
             excluded = pairs & (similarity > _SAME)

@@ -1,6 +1,6 @@
-"""What is measured of a run while it trains.
+"""Measurements during training.
 
-`run_log` writes numbers; `throughput` says how fast it is; `online` takes the numbers an embedding
-is judged by of held-out scenes now and then; `guard` stops a run that has collapsed. Nothing here
-draws from a random state that training uses, or changes a buffer.
+`run_log` writes values; `throughput` measures speed; `online` evaluates embeddings of held-out
+scenes at intervals; `guard` stops a run that has collapsed. No module here draws from a random
+state that training uses, or changes a buffer.
 """

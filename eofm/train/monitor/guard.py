@@ -1,15 +1,15 @@
-"""Stops a run whose encoder has collapsed, or whose weights are no numbers, and says why.
+"""Stops a run whose encoder has collapsed or whose weights are not finite, and reports why.
 
 The head's batch norms hide a collapse: its output stays spread out while the encoder embeds all
-scenes alike. So the rule is about the encoder's own embeddings of held-out scenes, relative to
-those before the first step.
+scenes alike. The rule therefore uses the encoder's embeddings of held-out scenes, relative to those
+before the first step.
 
 The bounds were measured (`benchmarks/results/collapse.md`). A pretrained network that collapsed
-had at most 0.30 of its effective rank and 0.17 of its spread after 4 steps; at a rate that it
-survived it kept 0.93 of both or more. A network with random weights loses most of its directions
-within 8 steps even where it learns (to a fifth of the start, 6 directions, in the demo) but keeps
-0.45 of its spread: there the rank counts only where fewer than 4 directions are left, as in the
-collapse on 18 windows, or less of the spread.
+had at most 0.30 of its effective rank and 0.17 of its spread after 4 steps; at a learning rate
+without collapse it kept 0.93 of both or more. A network with random weights loses most of its
+directions within 8 steps even if it learns (to a fifth of the start, 6 directions, in the demo) but
+keeps 0.45 of its spread. For such a network the rank counts only if fewer than 4 directions are
+left, as in the collapse on 18 windows, or less of the spread.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ __all__ = [
     "remedy",
 ]
 
-# -------------------------------------------------------------------- when an encoder has collapsed
+# ------------------------------------------------------------------ criteria of a collapsed encoder
 
-# Less than this share of the effective rank at the start is a warning, of a pretrained network;
-# of one with random weights together with few directions, or too small a share of the spread.
+# A pretrained network with less than this share of its initial effective rank gets a warning; one
+# with random weights only if few directions or too small a share of the spread are left as well.
 KEPT_RANK: Final = 0.5
 FEW_DIRECTIONS: Final = 4.0
 KEPT_SPREAD: Final = 0.4
-# With this much less kNN average precision as well, the run is stopped. Less is within the noise of
-# 128 scenes.
+# If kNN average precision has also dropped by this much, the run is stopped. Smaller drops are
+# within the noise of 128 scenes.
 PROBE_LOST: Final = 0.02
-# Without labels there is no probe: then as little of the spread must be left as a dead network has.
+# Without labels there is no probe; the spread must then be as small as that of a dead network.
 DEAD_SHARE: Final = 0.1
-# Rates that a pretrained transformer survived, and that a random one did.
+# Learning rates at which a pretrained and a randomly initialised transformer did not collapse.
 GENTLE_LR: Final = 5e-4
 GENTLE_DECAY: Final = 0.75
 
 
 class Health(StrEnum):
-    """What the embeddings of held-out scenes say of an encoder."""
+    """State of an encoder, judged by its embeddings of held-out scenes."""
 
     HEALTHY = "healthy"
     SHRINKING = "shrinking"
@@ -79,13 +79,13 @@ class Health(StrEnum):
 
 @dataclass(frozen=True)
 class Geometry:
-    """How an encoder spreads held-out scenes at one step.
+    """Geometry of an encoder's embeddings of held-out scenes at one step.
 
     Args:
         rank: Effective rank (arXiv 2210.02885).
         spread: 1 fills the sphere, 0 is one point.
-        cosine: Mean over pairs of scenes.
-        knn: Average precision of the nearest neighbours' votes; NaN without labels.
+        cosine: Mean cosine similarity over pairs of scenes.
+        knn: Average precision of the kNN votes; NaN without labels.
     """
 
     rank: float
@@ -95,16 +95,16 @@ class Geometry:
 
     @classmethod
     def of(cls, measured: Mapping[str, float]) -> Geometry:
-        """Return it from an evaluation, by names such as `monitor/effective_rank`."""
+        """Return the geometry from an evaluation with names such as `monitor/effective_rank`."""
         names = ("effective_rank", "embedding_std", "mean_cosine", "knn")
         return cls(*(measured.get(f"monitor/{name}", math.nan) for name in names))
 
     def health(self, start: Geometry, *, pretrained: bool) -> Health:
-        """Return whether directions are lost, and whether the probe has lost with them.
+        """Return whether directions are lost, and whether the probe has dropped too.
 
         Args:
-            start: Before the first step; a value that was not measured is not judged.
-            pretrained: The start had learned something.
+            start: Geometry before the first step; values that were not measured are ignored.
+            pretrained: The weights at the start were pretrained.
         """
         few = self.rank < FEW_DIRECTIONS or self.spread < KEPT_SPREAD * start.spread
         if not (self.rank < KEPT_RANK * start.rank and (pretrained or few)):
@@ -114,7 +114,7 @@ class Geometry:
         return Health.COLLAPSED if worse or dead else Health.SHRINKING
 
     def describe(self, start: Geometry) -> str:
-        """Return what was measured, with the values at the start."""
+        """Return the measurements with the values at the start."""
         words = [
             f"effective rank {self.rank:.1f} after {start.rank:.1f} at the start",
             f"spread {self.spread:.2f} after {start.spread:.2f}",
@@ -126,7 +126,7 @@ class Geometry:
 
 
 def diagnosis(config: PretrainConfig) -> str:
-    """Return what in the settings may have made an encoder collapse."""
+    """Return the settings that may have caused a collapse."""
     optim, method = config.optim, config.method
     peak = config.peak_lr
     words = [f"the peak learning rate is {peak:.2g} (optim.lr {optim.lr:g} x batch / 256)"]
@@ -141,10 +141,10 @@ def diagnosis(config: PretrainConfig) -> str:
 
 
 def remedy(config: PretrainConfig) -> str:
-    """Return the command that tries again with gentler settings.
+    """Return a command that retries with gentler settings.
 
-    A pretrained network gets the rate that one survived, layers that are the slower the earlier
-    they are, and an epoch in which only the input layer and the heads learn.
+    A pretrained network gets a rate that was tested without collapse, lower rates for earlier
+    layers, and an epoch in which only the input layer and the heads learn.
     """
     optim, run = config.optim, RunFolder(Path(str(config.run.out)))
     rate = min(optim.lr / 8, GENTLE_LR) if is_pretrained(config) else optim.lr / 8
@@ -161,7 +161,7 @@ def remedy(config: PretrainConfig) -> str:
 
 
 def is_pretrained(config: PretrainConfig) -> bool:
-    """Whether there is something to lose: weights to start from, or an earlier stage."""
+    """Whether training starts from weights or from an earlier stage."""
     return config.model.weights is not None or config.model.continue_from is not None
 
 
@@ -169,16 +169,16 @@ def is_pretrained(config: PretrainConfig) -> bool:
 
 KEPT: Final = "before-collapse.ckpt"
 WARNINGS: Final = "warnings.txt"
-# The vectors of a new network may be close together from the start; a collapse takes far more away.
+# Embeddings of a new network may be similar from the start; a collapse reduces the spread far more.
 _LEFT: Final = 0.1
 
 
-# What the spread of a term's embeddings is called; a term's name may stand before it.
+# Name of the spread of a term's embeddings, possibly prefixed with the term's name.
 _SPREAD: Final = "embedding_std"
 
 
 def _spread(values: Mapping[str, Tensor]) -> float:
-    """Return the smallest spread that a term logged; NaN where none has any."""
+    """Return the smallest spread that the terms logged; NaN if there is none."""
     found = [
         float(value)
         for name, value in values.items()
@@ -188,24 +188,24 @@ def _spread(values: Mapping[str, Tensor]) -> float:
 
 
 class CollapseGuard(L.Callback):
-    """Monitors the encoder's embeddings and the spread of the heads', and refuses broken weights.
+    """Monitors the embeddings of encoder and heads for a collapse, and refuses non-finite weights.
 
     From the first step on, at every evaluation, the encoder's embeddings of held-out scenes are
     compared with those before training (`Geometry.health`). It warns once, with a
     diagnosis and a command; if the next evaluation finds the encoder collapsed, it stops the run.
 
-    Two spreads count besides, once the warm-up is over: that of the contrastive embedding, in every
+    After the warm-up, two spreads are checked as well: that of the contrastive embedding, at every
     step, and that of held-out scenes, at every evaluation. An evaluation counts if the spread is
-    also a tenth or less of what it was before the first step. Either has to stay too small for
-    `monitor.collapse_steps` steps.
+    also a tenth or less of its value before the first step. The run is stopped if either stays too
+    small for `monitor.collapse_steps` steps.
 
-    While the spread is too small, the last checkpoint from before is kept under a name of its own;
-    it is removed if the spread recovers.
+    While the spread is too small, the last checkpoint from before is kept under a separate name; it
+    is removed if the spread recovers.
 
     Args:
         config: All settings.
-        checkpoint: The newest checkpoint, replaced whole every time.
-        monitor: What is seen of held-out scenes, or None.
+        checkpoint: The newest checkpoint, which is replaced, never modified in place.
+        monitor: Evaluations of held-out scenes, or None.
     """
 
     def __init__(
@@ -214,14 +214,14 @@ class CollapseGuard(L.Callback):
         self.config, self.checkpoint, self.monitor = config, checkpoint, monitor
         self.floor = config.monitor.collapse_std
         self._since: int | None = None  # the step at which the spread fell below the floor
-        self._seen: int | None = None  # the same, of the spread of held-out scenes
+        self._seen: int | None = None  # the same for the spread of held-out scenes
         self._start = Geometry(math.nan, math.inf, math.nan, math.nan)  # before the first step
-        self._warned = -1  # the step at which it warned of the encoder
+        self._warned = -1  # the step of the warning about the encoder
         self._step = 0
 
     @property
     def state_key(self) -> str:
-        """The name of its state in a checkpoint, whatever the class is called."""
+        """Key of the callback's state in a checkpoint, independent of the class name."""
         return "Guard"
 
     @property
@@ -230,7 +230,7 @@ class CollapseGuard(L.Callback):
         return self.checkpoint.with_name(KEPT)
 
     def state_dict(self) -> dict[str, float]:
-        """Return what a resumed run must know: what there was to lose."""
+        """Return the state for a resumed run: the geometry at the start."""
         start = self._start
         return {
             "start": start.spread,
@@ -241,13 +241,13 @@ class CollapseGuard(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Continue with it; of earlier versions there is the spread alone."""
+        """Restore the state; earlier versions saved only the spread."""
         rank, cosine, knn = (state_dict.get(n, math.nan) for n in ("rank", "cosine", "knn"))
         self._start = Geometry(rank, state_dict["start"], cosine, knn)
         self._warned = int(state_dict.get("warned", -1))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the geometry before the first step; a step is judged once, also after a resume."""
+        """Record the geometry before the first step; no step is judged again after a resume."""
         self._step = trainer.global_step
         if self.monitor is not None and self.monitor.latest[0] == 0:
             self._start = Geometry.of(self.monitor.latest[1])
@@ -263,25 +263,25 @@ class CollapseGuard(L.Callback):
         """Stop if the encoder has collapsed, or the spread has been too small for too long.
 
         Raises:
-            TrainingError: Then, in all processes.
+            TrainingError: In all processes, if so.
         """
         step = trainer.global_step
         if self.floor == 0 or step == self._step:
             return
         self._step = step
-        values = trainer.callback_metrics  # on the device: each number that is read is waited for
+        values = trainer.callback_metrics  # on the device: reading a value synchronises
         seen = self._seen_after(step)
         if seen is not None:
             self._check_encoder(trainer, step, seen)
         late = step > self.config.optim.warmup * trainer.estimated_stepping_batches
-        # what is logged is the mean of all processes, and all evaluate the same scenes: they agree
+        # logged values are means over all processes, which evaluate the same scenes, so they agree
         if late and (self._steps_say(trainer, values) or self._evaluations_say(step, seen)):
             raise self._error(step, values)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, object]
     ) -> None:
-        """Refuse to replace a good checkpoint by one with a NaN in it.
+        """Refuse to replace a good checkpoint by one with non-finite values.
 
         Raises:
             TrainingError: If a parameter or buffer is not finite.
@@ -297,16 +297,16 @@ class CollapseGuard(L.Callback):
             )
 
     def _seen_after(self, step: int) -> Geometry | None:
-        """Return what was seen of held-out scenes after a step, if they were evaluated then."""
+        """Return the geometry of held-out scenes after a step, if it was evaluated then."""
         if self.monitor is None or self.monitor.latest[0] != step:
             return None
         return Geometry.of(self.monitor.latest[1])
 
     def _check_encoder(self, trainer: L.Trainer, step: int, now: Geometry) -> None:
-        """Warn of an encoder that loses directions; stop if its probe has fallen as well.
+        """Warn if the encoder loses directions; stop if its probe score has dropped as well.
 
         Raises:
-            TrainingError: If this and an earlier evaluation found it so, in all processes.
+            TrainingError: In all processes, if this and an earlier evaluation show a collapse.
         """
         health = now.health(self._start, pretrained=is_pretrained(self.config))
         if health is Health.HEALTHY:
@@ -343,7 +343,7 @@ class CollapseGuard(L.Callback):
             file.write(text)
 
     def _steps_say(self, trainer: L.Trainer, values: Mapping[str, Tensor]) -> bool:
-        """Whether what the method logged has been below the floor for long."""
+        """Whether the logged spread has been below the threshold for long enough."""
         value = _spread(values)
         if math.isnan(value) or value >= self.floor:
             if self._since is not None and trainer.is_global_zero:
@@ -357,7 +357,7 @@ class CollapseGuard(L.Callback):
         return trainer.global_step - self._since + 1 >= self.config.monitor.collapse_steps
 
     def _evaluations_say(self, step: int, seen: Geometry | None) -> bool:
-        """Whether all evaluations of held-out scenes, for so many steps, saw one point."""
+        """Whether all evaluations in the last steps found the embeddings collapsed to one point."""
         if seen is None:
             return False
         if not (seen.spread < self.floor and seen.spread <= _LEFT * self._start.spread):

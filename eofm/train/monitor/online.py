@@ -1,7 +1,7 @@
-"""Held-out scenes are evaluated now and then, while training continues as if nothing happened.
+"""Evaluation of held-out scenes at intervals during training, without any effect on it.
 
-First the numbers by which an embedding is judged without a fit, and how deep a score falls at
-first; then which scenes are evaluated, and what is measured of their embeddings; then when.
+The module defines measures of an embedding that need no fit, the depth of an initial drop in score,
+the scenes to evaluate with the measurements of their embeddings, and the evaluation schedule.
 
 Shapes: N scenes, C bands, S by S pixels, D width, K classes.
 """
@@ -77,7 +77,7 @@ _POTENTIAL: Final = 2.0
 def spread(embedding: Tensor) -> float:
     """Return the mean standard deviation of the unit vectors' coordinates, times sqrt(D).
 
-    1 where they fill the sphere, 0 where they are one point (SimSiam, arXiv 2011.10566).
+    1 if they fill the sphere, 0 if they are one point (SimSiam, arXiv 2011.10566).
 
     Args:
         embedding: (N, D), N > 1.
@@ -87,7 +87,7 @@ def spread(embedding: Tensor) -> float:
 
 
 def mean_cosine(embedding: Tensor) -> float:
-    """Return the mean cosine over pairs of images: 1 where all are embedded as one.
+    """Return the mean cosine similarity over pairs of images; 1 if all embeddings are equal.
 
     Args:
         embedding: (N, D), N > 1.
@@ -97,7 +97,7 @@ def mean_cosine(embedding: Tensor) -> float:
 
 
 def alignment(one: Tensor, other: Tensor) -> float:
-    """Return the mean squared distance of the unit vectors of two views: 0 is best, 2 is chance.
+    """Return the mean squared distance of two views' unit vectors: 0 is best, 2 is chance.
 
     Eq. 1 of arXiv 2005.10242, α = 2.
 
@@ -125,7 +125,7 @@ def uniformity(embedding: Tensor) -> float:
 def rank_correlation(one: Tensor, other: Tensor) -> float:
     """Return Spearman's correlation of two lists; equal values share their mean rank.
 
-    NaN where a list is constant.
+    NaN if a list is constant.
 
     Args:
         one: (N,).
@@ -141,7 +141,7 @@ def label_correlation(embedding: Tensor, similarity: Tensor) -> float:
 
     Args:
         embedding: (N, D).
-        similarity: (N, N); NaN where it is not known: such pairs do not count.
+        similarity: (N, N); pairs with NaN (unknown) are ignored.
     """
     unit = functional.normalize(embedding.double(), dim=1)
     cosine, label = _pairs(unit @ unit.T), _pairs(similarity.double())
@@ -150,7 +150,7 @@ def label_correlation(embedding: Tensor, similarity: Tensor) -> float:
 
 
 def _pairs(matrix: Tensor) -> Tensor:
-    """Return what stands above the diagonal, each pair once."""
+    """Return the entries above the diagonal, each pair once."""
     rows, columns = torch.triu_indices(len(matrix), len(matrix), offset=1)
     return matrix[rows, columns]
 
@@ -172,12 +172,12 @@ def dense_steps(last: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Gap:
-    """How deep a score fell below where it started, and for how long.
+    """Depth and duration of a score's drop below its value at the start.
 
     Args:
         start: Score before the first step, s0.
-        lowest: The least score.
-        lowest_step: When it was first seen.
+        lowest: The lowest score.
+        lowest_step: The first step with the lowest score.
         back: First step after the lowest one with a score of s0 or more; None if there is none
             yet, 0 where the score never fell below s0.
     """
@@ -189,7 +189,7 @@ class Gap:
 
     @property
     def depth(self) -> float:
-        """s0 minus the least score."""
+        """s0 minus the lowest score."""
         return self.start - self.lowest
 
     def describe(self) -> str:
@@ -231,10 +231,10 @@ class HeldOutScenes:
     """Scenes to evaluate.
 
     Args:
-        prefix: Of the names of what is measured.
-        store: Where they are.
-        reference: Rows whose scenes vote, and to which a linear probe is fitted.
-        queries: Rows of other places.
+        prefix: Prefix of the names of the measurements.
+        store: Store of the scenes.
+        reference: Rows for the kNN votes and for fitting a linear probe.
+        queries: Rows of other places, to be scored.
         problem: Why labels cannot be used, or None.
         trained_on: The queries are training scenes: nothing is held out.
     """
@@ -248,25 +248,25 @@ class HeldOutScenes:
 
     @property
     def kind(self) -> str:
-        """What the queries are called in a log."""
+        """Name of the queries in a log."""
         return "training scenes (none are held out)" if self.trained_on else "held-out scenes"
 
     def measure(
         self, queries: Tensor, reference: Tensor, kind: LabelSimilarity, *, brief: bool = False
     ) -> dict[str, float]:
-        """Return what an encoder makes of the scenes, by name.
+        """Return the measurements of an encoder's embeddings, by name.
 
         Args:
-            queries: Embeddings of these rows.
-            reference: Embeddings of those.
+            queries: Embeddings of the query rows.
+            reference: Embeddings of the reference rows.
             kind: Similarity of label sets.
-            brief: Only what tells a collapse: no linear probe, no rank correlation.
+            brief: Only the measures that detect a collapse: no linear probe, no rank correlation.
 
         Returns:
-            Values by name; none where an embedding is not finite.
+            Values by name; empty if an embedding is not finite.
         """
         if not all(torch.isfinite(x).all() for x in (reference, queries)):
-            return {}  # the loss of the next step says where it came from
+            return {}  # the loss of the next step reports the cause
         values = {
             "embedding_std": spread(queries),
             "mean_cosine": mean_cosine(queries),
@@ -284,7 +284,7 @@ class HeldOutScenes:
         target = self.store.labels(self.queries.tolist()).multi_hot.long()
         dead = any(bool((x == 0).all(dim=1).any()) for x in (reference, queries))
         if dead:
-            return {}  # a dead embedding is for the guard to report
+            return {}  # the guard reports a dead embedding
         scores = {"knn": average_precision(knn_votes(reference, labels, queries), target).macro}
         if not brief:
             places = self.store.locations[self.reference].tolist()
@@ -304,13 +304,13 @@ class HeldOutScenes:
 def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScenes | None:
     """Return scenes of the run's own held-out locations, or None if there are too few.
 
-    Without labels no score is made of them. Where nothing is held out, training scenes are
-    evaluated, which is said (`HeldOutScenes.kind`).
+    Without labels they are not scored. If no scenes are held out, training scenes are evaluated,
+    and the log says so (`HeldOutScenes.kind`).
 
     Args:
-        data: Of the run.
-        count: At most so many scenes of either kind.
-        seed: Of the choice.
+        data: Data of the run.
+        count: Maximum number of scenes of each kind.
+        seed: Seed for choosing the scenes.
     """
     if len(data.val_rows) < _FEWEST:
         apart = len(data.outside_rows) >= _FEWEST
@@ -325,13 +325,13 @@ def held_out_of_run(data: StoreDataModule, count: int, seed: int) -> HeldOutScen
 
 
 def held_out_of_store(path: str, prefix: str, count: int, seed: int) -> HeldOutScenes:
-    """Return scenes of a labelled store, one half of its locations against the other.
+    """Return scenes of a labelled store, with half of its locations as reference for the others.
 
     Args:
-        path: Of the store.
-        prefix: Of the names of what is measured.
-        count: At most so many scenes of either kind.
-        seed: Of the choice.
+        path: Path of the store.
+        prefix: Prefix of the names of the measurements.
+        count: Maximum number of scenes of each kind.
+        seed: Seed for choosing the scenes.
 
     Raises:
         ConfigError: If too few scenes are labelled.
@@ -353,7 +353,7 @@ def held_out_of_store(path: str, prefix: str, count: int, seed: int) -> HeldOutS
 
 
 def some_rows(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return at most so many of some rows, drawn at random and in rising order."""
+    """Return up to `count` of the rows, drawn at random, in ascending order."""
     if len(rows) <= count:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
@@ -361,7 +361,7 @@ def some_rows(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int6
 
 @contextmanager
 def preserving_state(module: nn.Module) -> Iterator[None]:
-    """Leave the modes of a module's parts and all random numbers of torch as they were."""
+    """Preserve the train/eval modes of a module's parts and all random states of torch."""
     training = [part for part in module.modules() if part.training]
     weight = next(module.parameters())
     devices = [weight.device] if weight.device.type == "cuda" else []
@@ -376,24 +376,24 @@ def preserving_state(module: nn.Module) -> Iterator[None]:
 # -------------------------------------------------------------------------- evaluation during a run
 
 _VIEWS: Final = 32  # scenes of which two views are compared
-# A collapse happens in the first steps: it is looked for after 1, 2, 4, ... of them, briefly.
+# A collapse happens in the first steps: brief evaluations after steps 1, 2, 4, ... detect it.
 EARLY_STEPS: Final = 64
 
 
 class OnlineMonitor(L.Callback):
     """Embeds held-out scenes, measures the embeddings, and writes a row.
 
-    All processes evaluate, for they would wait for the first one anyway, and must agree on what
-    they see; the first one writes.
+    All processes evaluate, as they would wait for the first one anyway and must agree on the
+    results; only the first one writes.
 
     Args:
         config: All settings.
-        data: Says which scenes are held out.
-        run_log: Gets the rows.
-        throughput: Is told how long it took.
+        data: Data with the held-out scenes.
+        run_log: Log for the rows.
+        throughput: Gets the duration of each evaluation.
 
     Attributes:
-        latest: The step of the latest evaluation and what was measured.
+        latest: The step of the latest evaluation, and its measurements.
 
     Raises:
         ConfigError: If a store named in the settings has too few labelled scenes.
@@ -409,10 +409,10 @@ class OnlineMonitor(L.Callback):
         self._early = frozenset(dense_steps(EARLY_STEPS))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate before the first step: what has training to start from?"""
+        """Evaluate before the first step, as the reference."""
         if trainer.global_step == 0:
             self._evaluate(trainer, pl_module)
-        else:  # parts of an accumulated gradient come before the next step
+        else:  # within an accumulated gradient, before the next step
             self.latest = (trainer.global_step, {})
 
     def on_train_batch_end(
@@ -423,10 +423,10 @@ class OnlineMonitor(L.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Evaluate if it is time to."""
+        """Evaluate if an evaluation is due."""
         step = trainer.global_step
         if step == self.latest[0]:
-            return  # between two parts of an accumulated gradient
+            return  # within an accumulated gradient
         if self._due(step, trainer.current_epoch + 1, ends=trainer.is_last_batch):
             self._evaluate(trainer, pl_module)
         elif step in self._early:
@@ -450,7 +450,7 @@ class OnlineMonitor(L.Callback):
             for scenes in self._evaluated:
                 values |= scenes.measure(encoder, self.config, brief=brief)
         self.latest = (trainer.global_step, values)
-        # here other callbacks find them, such as the one that keeps the best checkpoint
+        # other callbacks read them here, such as the one that keeps the best checkpoint
         trainer.callback_metrics.update({name: torch.tensor(v) for name, v in values.items()})
         self.throughput.evaluating += time.monotonic() - began
         if trainer.is_global_zero:
@@ -463,10 +463,10 @@ class OnlineMonitor(L.Callback):
 
 
 class EvaluatedScenes:
-    """Scenes that are evaluated again and again: the pixels are preprocessed once.
+    """Scenes that are evaluated repeatedly; their pixels are preprocessed once.
 
     Args:
-        held: Which scenes.
+        held: The scenes.
         paired: Compare two random views of some of them.
     """
 
@@ -477,12 +477,12 @@ class EvaluatedScenes:
     def measure(
         self, encoder: Encoder, config: PretrainConfig, *, brief: bool = False
     ) -> dict[str, float]:
-        """Return what is measured of the scenes.
+        """Return the measurements of the scenes.
 
         Args:
-            encoder: Embeds them.
+            encoder: Encoder to embed with.
             config: All settings.
-            brief: Only what tells a collapse.
+            brief: Only the measures that detect a collapse.
         """
         if not self._prepared:
             self._prepared = self._prepare(encoder, config)
@@ -509,11 +509,11 @@ class EvaluatedScenes:
 
 
 def evaluated_scenes(config: PretrainConfig, data: StoreDataModule) -> list[EvaluatedScenes]:
-    """Return all scenes that a run evaluates: its own held-out ones or a store's, and those before.
+    """Return all scenes to evaluate: the run's held-out ones or a store's, and `monitor.before`.
 
     Args:
         config: All settings.
-        data: Says which scenes are held out.
+        data: Data with the held-out scenes.
 
     Raises:
         ConfigError: If a store named in the settings has too few labelled scenes, or other bands.
@@ -536,7 +536,7 @@ def evaluated_scenes(config: PretrainConfig, data: StoreDataModule) -> list[Eval
 
 
 def _check_bands(store: Store, trained: Store) -> None:
-    """Refuse scenes that the network cannot be given.
+    """Refuse scenes that the network cannot process.
 
     Raises:
         ConfigError: If they are of another sensor, or lack a band.
@@ -555,13 +555,13 @@ def _check_bands(store: Store, trained: Store) -> None:
 def random_view(encoder: Encoder, config: PretrainConfig, seed: int, imagery: Imagery) -> Tensor:
     """Return a random view of each scene, (B, C, S, S), as training draws it.
 
-    It draws from torch's global random state, which the caller puts back.
+    It draws from torch's global random state, which the caller restores.
 
     Args:
-        encoder: Whose recipe says what a view is.
+        encoder: Encoder with the recipe of a view.
         config: All settings.
-        seed: Of the draw.
-        imagery: In the store's unit and size.
+        seed: Seed of the view.
+        imagery: Imagery in the store's unit and size.
     """
     recipe = encoder.recipe
     torch.manual_seed(seed)
@@ -571,7 +571,7 @@ def random_view(encoder: Encoder, config: PretrainConfig, seed: int, imagery: Im
 
 
 def encoder_of(module: PretrainModule, branch: str) -> Encoder:
-    """Return one of the two networks as an encoder in evaluation mode, the same tensors."""
+    """Return one of the two networks as an encoder in evaluation mode; tensors are shared."""
     return Encoder(module.trunk(branch), make_card(module.card, module.recipe, branch))
 
 
@@ -594,18 +594,18 @@ def _line(step: int, values: dict[str, float], kind: str) -> str:
     return f"step {step}: {kind}: {', '.join(words)}"
 
 
-# More than this many bytes of normalised pixels are made again for every evaluation.
+# Normalised pixels beyond this many bytes are computed again for every evaluation.
 KEPT_BYTES: Final = 256 * 2**20
 
 
 class PreparedScenes:
-    """Scenes as a network takes them.
+    """Scenes as input of a network.
 
     Args:
-        store: Where they are.
-        rows: Which.
+        store: Store of the scenes.
+        rows: Rows of the scenes.
         make: Imagery of the store -> normalised pixels (B, C, S, S).
-        limit: Bytes that may be kept.
+        limit: Maximum number of bytes to cache.
     """
 
     def __init__(
@@ -628,7 +628,7 @@ class PreparedScenes:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of pixels that are kept."""
+        """Bytes of cached pixels."""
         return sum(pixels.nbytes for pixels in self._kept)
 
     def _batches(self) -> Iterator[Tensor]:

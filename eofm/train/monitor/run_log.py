@@ -1,9 +1,9 @@
-"""Everything a run writes down about itself: rows of numbers per step, and why it ended.
+"""Logs of a run: rows of values per step, and the reason of its end.
 
-The JSON lines are the record: appended, synced with every checkpoint, and cut back to the
-checkpoint when a run is resumed. The CSV beside them is a view for spreadsheets, written again from
-the record whenever its columns change. TensorBoard and Weights & Biases get the same numbers, for
-those who have them.
+The JSON lines are the record: rows are appended, synced with every checkpoint, and truncated to the
+checkpoint when a run is resumed. The CSV file next to them is a copy for spreadsheets, rewritten
+from the record whenever its columns change. TensorBoard and Weights & Biases get the same values if
+they are enabled.
 """
 
 from __future__ import annotations
@@ -48,33 +48,33 @@ __all__ = [
 
 # ----------------------------------------------------------------- TensorBoard and Weights & Biases
 
-# A row of numbers by name, with `step`.
+# Values by name, including `step`.
 Row = Mapping[str, float]
 
 NOT_A_VALUE: Final = frozenset({"step", "epoch"})
 
 
 class Writer(Protocol):
-    """Something that takes rows of numbers."""
+    """Receiver of logged rows."""
 
     def begin(self, step: int) -> None:
-        """Forget the rows after `step`; all rows if it is 0."""
+        """Discard the rows after `step`; all rows if it is 0."""
 
     def write(self, row: Row) -> None:
-        """Take one row."""
+        """Write one row."""
 
     def sync(self) -> None:
-        """Make what was taken safe."""
+        """Flush the written rows to disk."""
 
     def close(self) -> None:
-        """No row will come."""
+        """Close; no more rows follow."""
 
 
 class TensorBoard:
-    """Event files in a folder of their own.
+    """Event files in a separate folder.
 
     Args:
-        folder: Made with the first row.
+        folder: Folder, created with the first row.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -86,11 +86,11 @@ class TensorBoard:
         self._writer: SummaryWriter | None = None
 
     def begin(self, step: int) -> None:
-        """Let the viewer hide steps that will be taken again."""
+        """Make the viewer hide steps that will be repeated."""
         self._purge = step + 1 if step else None
 
     def write(self, row: Row) -> None:
-        """Take one row."""
+        """Write one row."""
         if self._writer is None:
             self._writer = self._make(str(self._folder), purge_step=self._purge)
         for name, value in row.items():
@@ -112,9 +112,9 @@ class WandB:
     """A run of Weights & Biases; `WANDB_MODE=offline` keeps it on this machine.
 
     Args:
-        folder: Of the run; its name is the run's name, and its path the run's identity, so that
-            a resumed run continues the same plot.
-        settings: All settings, to be searched for.
+        folder: Folder of the run. Its name is the name of the run, and its path identifies the run,
+            so that a resumed run continues the same plot.
+        settings: All settings, which become searchable.
     """
 
     def __init__(self, folder: Path, settings: dict[str, object]) -> None:
@@ -123,7 +123,7 @@ class WandB:
         self._step = 0
 
     def begin(self, step: int) -> None:
-        """Start or resume the run; it takes no step twice."""
+        """Start or resume the run; W&B accepts each step only once."""
         import wandb
 
         identity = hashlib.sha256(str(self._folder.resolve()).encode()).hexdigest()[:16]
@@ -138,12 +138,12 @@ class WandB:
         self._step = step
 
     def write(self, row: Row) -> None:
-        """Take one row."""
+        """Write one row."""
         if self._run is not None:
             self._run.log(dict(row), step=int(row["step"]))
 
     def sync(self) -> None:
-        """It syncs by itself."""
+        """Do nothing: W&B syncs automatically."""
 
     def close(self) -> None:
         """End the run."""
@@ -158,10 +158,10 @@ class _WandbRun(Protocol):
 
 
 def check_installed(names: tuple[str, ...]) -> None:
-    """Refuse loggers whose library is not here.
+    """Refuse loggers whose library is not installed.
 
     Args:
-        names: Of `eofm.train.config.LOGGERS`.
+        names: Names from `eofm.train.config.LOGGERS`.
 
     Raises:
         ConfigError: If so.
@@ -177,15 +177,15 @@ def check_installed(names: tuple[str, ...]) -> None:
 
 
 def make_writers(names: tuple[str, ...], folder: Path, settings: dict[str, object]) -> list[Writer]:
-    """Return the loggers asked for.
+    """Return the requested loggers.
 
     Args:
-        names: Of `eofm.train.config.LOGGERS`.
-        folder: Of the run.
+        names: Names from `eofm.train.config.LOGGERS`.
+        folder: Folder of the run.
         settings: All settings.
 
     Raises:
-        ConfigError: If the library of one is not installed.
+        ConfigError: If the library of a logger is not installed.
     """
     check_installed(names)
     made: dict[str, Writer] = {}
@@ -202,21 +202,21 @@ STEPS: Final = "metrics.jsonl"
 EVALUATIONS: Final = "monitor.jsonl"
 THROUGHPUT: Final = "pace.jsonl"
 FAILURE: Final = "failure.json"
-# What names of numbers seen of held-out scenes begin with.
+# Prefix of the names of measurements on held-out scenes.
 MONITOR_PREFIX: Final = "monitor/"
 
 
 class RunLog:
-    """The files of a run, and the loggers that get the same numbers.
+    """The log files of a run, and the loggers that get the same values.
 
     Args:
-        folder: Of the run.
-        writers: Besides the files.
+        folder: Folder of the run.
+        writers: Loggers in addition to the files.
 
     Attributes:
-        steps: A row per step: what the method logged.
+        steps: A row per step with the values logged by the method.
         evaluations: A row per evaluation of the held-out scenes.
-        throughput: A row every few seconds: what they were spent on.
+        throughput: A row every few seconds with the time spent by activity.
     """
 
     def __init__(self, folder: Path, writers: Sequence[Writer] = ()) -> None:
@@ -230,7 +230,7 @@ class RunLog:
         return (self.steps, self.evaluations, self.throughput, *self.writers)
 
     def begin(self, step: int) -> None:
-        """Forget what came after `step`, and an earlier failure."""
+        """Discard the rows after `step`, and the record of an earlier failure."""
         for writer in self._all:
             writer.begin(step)
         (self.folder / FAILURE).unlink(missing_ok=True)
@@ -241,17 +241,17 @@ class RunLog:
             writer.write(row)
 
     def sync(self) -> None:
-        """Make all rows safe."""
+        """Flush all rows to disk."""
         for writer in self._all:
             writer.sync()
 
     def close(self) -> None:
-        """No row will come."""
+        """Close; no more rows follow."""
         for writer in self._all:
             writer.close()
 
     def fail(self, error: BaseException, step: int) -> None:
-        """Write down why the run ended: `eofm report` shows it."""
+        """Record why the run ended, for `eofm report`."""
         problem = error.problem if isinstance(error, EofmError) else str(error)
         text = str(error)
         if isinstance(error, Stopped):
@@ -263,18 +263,18 @@ class RunLog:
             "problem": problem,
             "text": text,
         }
-        # where nothing can be written any more, the error itself is what the user must see
+        # if writing fails too, the user must see the original error
         with contextlib.suppress(OSError), replacing(self.folder / FAILURE) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 class StepLog(L.Callback):
-    """Writes what the method logged, once per optimiser step; only the first process writes.
+    """Writes the method's logged values once per optimiser step, in the first process only.
 
     (Lightning's CSV logger deletes the file of the run it resumes.)
 
     Args:
-        run_log: Where to.
+        run_log: Log to write to.
     """
 
     def __init__(self, run_log: RunLog) -> None:
@@ -282,7 +282,7 @@ class StepLog(L.Callback):
         self._step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Drop the rows of steps that will be taken again."""
+        """Drop the rows of steps that will be repeated."""
         self._step = trainer.global_step
         if trainer.is_global_zero:
             self.run_log.begin(trainer.global_step)
@@ -295,7 +295,7 @@ class StepLog(L.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Write a row if a step was taken: not after every part of an accumulated gradient."""
+        """Write a row if a step was taken, but not within an accumulated gradient."""
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -303,7 +303,7 @@ class StepLog(L.Callback):
             values = {
                 name: float(value)
                 for name, value in trainer.callback_metrics.items()
-                if not name.startswith(MONITOR_PREFIX)  # these have a file of their own
+                if not name.startswith(MONITOR_PREFIX)  # these have a separate file
             }
             row = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
             self.run_log.write(self.run_log.steps, row)
@@ -311,14 +311,14 @@ class StepLog(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, object]
     ) -> None:
-        """Make the rows safe first."""
+        """Flush the rows to disk before the checkpoint is saved."""
         if trainer.is_global_zero:
             self.run_log.sync()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Write down why the run ended, unless it was asked to."""
+        """Record why the run failed."""
         if trainer.is_global_zero and not isinstance(exception, Stopped):
             self.run_log.fail(exception, trainer.global_step)
 
@@ -329,7 +329,7 @@ class StepLog(L.Callback):
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a file; half a line, as a killed run leaves it, is passed over."""
+    """Return the rows of a file; an incomplete line of a killed run is skipped."""
     rows = []
     if path.is_file():
         for _, line in split_lines(path.read_bytes()):
@@ -348,12 +348,12 @@ def _is_row(row: dict[str, object]) -> bool:
 
 @contextlib.contextmanager
 def _on_disk(file: Path) -> Iterator[None]:
-    """Turn an OSError (a full disk) into an error that says how to continue."""
+    """Convert an OSError (full disk) into an error that states how to continue."""
     try:
         yield
     except OSError as error:
         raise TrainingError(
-            "what the run says of itself cannot be written",
+            "the log of the run cannot be written",
             found=error.strerror or error,
             where=file,
             remedy="free space and resume the run from its last checkpoint: --run.resume true",
@@ -364,7 +364,7 @@ class RowFile:
     """A growing table.
 
     Args:
-        path: The file of JSON lines; the CSV lies beside it.
+        path: The file of JSON lines; the CSV file is in the same folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -372,7 +372,7 @@ class RowFile:
         self._columns: list[str] = []
 
     def begin(self, step: int) -> None:
-        """Drop the rows of steps that will be taken again: all after `step`; all if it is 0."""
+        """Drop the rows after `step`, which will be repeated; all rows if it is 0."""
         if not self.path.is_file():
             return
         kept = [row for row in read_rows(self.path) if step > 0 and row["step"] <= step]
@@ -382,7 +382,7 @@ class RowFile:
             self._rebuild(kept)
 
     def write(self, row: Row) -> None:
-        """Append a row, which has `step`."""
+        """Append a row, which must have `step`."""
         with _on_disk(self.path):
             self._write(row)
 
@@ -396,13 +396,13 @@ class RowFile:
             self._rebuild(read_rows(self.path))
 
     def sync(self) -> None:
-        """Make the rows safe: a checkpoint must not know of steps that the file has lost."""
+        """Flush the rows to disk: the file must not lack steps of a saved checkpoint."""
         if self.path.is_file():
             with _on_disk(self.path), self.path.open("a", encoding="utf-8") as file:
                 os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Nothing is open between two rows."""
+        """Do nothing: no file is open between two rows."""
 
     def _rebuild(self, rows: list[dict[str, float]]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))

@@ -1,4 +1,4 @@
-"""How fast a run is, and what it waits for: a bar on a terminal, lines elsewhere, rows in a file.
+"""Speed and waiting times of a run: a bar on a terminal, lines elsewhere, rows in a file.
 
 Everything shown goes to stderr, so that stdout stays free for results.
 """
@@ -33,23 +33,23 @@ __all__ = [
 ]
 
 _GIB: Final = 2**30
-# Rate and time left are those of this many seconds: a machine may become busy, or free.
+# Rate and time left are averaged over this many seconds, as the load of a machine changes.
 WINDOW_S: Final = 60.0
 
 
 @dataclass(frozen=True)
 class ThroughputReading:
-    """How far a run is, and how fast in the last minute.
+    """Progress of a run, and its speed in the last minute.
 
     Args:
         epoch: Counted from 1.
-        epochs: Of the whole run.
+        epochs: Epochs of the whole run.
         step: Steps taken.
-        steps: Of the whole run.
-        loss: The latest.
-        rate: Scenes per second, of all processes together.
-        waiting: Share of the time in which no batch was there.
-        left: Seconds to the end at this rate, which may have changed since the run began.
+        steps: Steps of the whole run.
+        loss: Latest loss.
+        rate: Scenes per second over all processes.
+        waiting: Share of the time spent waiting for batches.
+        left: Seconds to the end at the present rate.
     """
 
     epoch: int
@@ -75,7 +75,7 @@ class ThroughputReading:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration.
+    """Return a duration as text.
 
     >>> clock(220), clock(7325)
     ('3:40', '2:02:05')
@@ -86,17 +86,17 @@ def clock(seconds: float) -> str:
 
 
 class Display(Protocol):
-    """Where readings are shown."""
+    """Display of readings."""
 
     def show(self, reading: ThroughputReading, *, due: bool) -> None:
-        """Show how far the run is; a log waits until a line is due."""
+        """Show the progress; a log shows only readings that are due."""
 
     def close(self) -> None:
-        """There will be no more."""
+        """Close; no more readings follow."""
 
 
 class Lines:
-    """A plain line now and then, for logs and pipes, where a bar would be noise."""
+    """Plain lines at intervals, for logs and pipes, in which a bar would be unreadable."""
 
     def show(self, reading: ThroughputReading, *, due: bool) -> None:
         """Write a line when one is due."""
@@ -104,14 +104,14 @@ class Lines:
             print(reading.describe(), file=sys.stderr, flush=True)  # noqa: T201
 
     def close(self) -> None:
-        """Lines need no end."""
+        """Do nothing: there is nothing to close."""
 
 
 class Bar:
     """A bar with loss, scenes per second, waiting for data, and time left.
 
     Args:
-        console: Where it is drawn.
+        console: Console to draw on.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -125,7 +125,7 @@ class Bar:
         self._task: TaskID | None = None
 
     def show(self, reading: ThroughputReading, *, due: bool) -> None:
-        """Move the bar."""
+        """Update the bar."""
         words = (
             f"loss {reading.loss:.3f}  {reading.rate:.0f} scenes/s  {reading.waiting:.0%} waiting "
             f"for data  {clock(reading.left)} left"
@@ -137,22 +137,22 @@ class Bar:
         self._progress.update(self._task, completed=reading.step, epoch=epoch, words=words)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Stop the bar in its present state."""
         self._progress.stop()
 
 
 class Throughput(L.Callback):
-    """Measures, shows, and writes down what the time is spent on. Only the first process does.
+    """Measures, shows, and logs how time is spent, in the first process only.
 
     Args:
-        run_log: Gets a row every ten seconds and at the end.
+        run_log: Log for a row every ten seconds and at the end.
         display: Shows every step; None makes a bar on a terminal and lines elsewhere.
     """
 
     def __init__(self, run_log: RunLog, display: Display | None = None) -> None:
         self.run_log = run_log
         self.display: Display = display or (Bar() if sys.stderr.isatty() else Lines())
-        self.evaluating = 0.0  # seconds spent on held-out scenes: `online` adds to it
+        self.evaluating = 0.0  # seconds spent on held-out scenes, added by `online`
         self._begin = self._mark = _Mark(0.0, 0, 0, 0.0, 0.0)
         self._recent = deque([self._begin])
         self._batches = self._step = 0
@@ -173,7 +173,7 @@ class Throughput(L.Callback):
         batch: tuple[object, ...],
         batch_idx: int,
     ) -> None:
-        """Show where the run is, and write a row when one is due."""
+        """Show the progress, and write a row when one is due."""
         self._scenes += len(batch[1]) * trainer.world_size  # type: ignore[arg-type]
         if trainer.global_step == self._step or not trainer.is_global_zero:
             return
@@ -251,11 +251,11 @@ class _Mark:
 
 
 def remember(recent: deque[_Mark], now: _Mark) -> _Mark:
-    """Add the present to the recent past, and return the latest mark that is `WINDOW_S` old.
+    """Append the current mark, and return the latest mark that is at least `WINDOW_S` old.
 
     Args:
-        recent: Marks in their order, the first of them the beginning of the window; is changed.
-        now: The present.
+        recent: Marks in time order, starting with the beginning of the window; modified.
+        now: Current mark.
     """
     recent.append(now)
     while len(recent) > 2 and now.time - recent[1].time >= WINDOW_S:
