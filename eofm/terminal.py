@@ -37,9 +37,14 @@ LINE_EVERY_S: Final = 10.0
 _SAID: Final[set[str]] = set()
 
 
-def notice(text: str) -> None:
-    """Write a line to stderr, each text once in a process. Worker processes are silent."""
-    if text not in _SAID and multiprocessing.parent_process() is None:
+def notice(text: str, *, repeat: bool = False) -> None:
+    """Write a line to stderr. Worker processes are silent.
+
+    Args:
+        text: Line to write.
+        repeat: Also write a line that this process has written before, such as progress.
+    """
+    if (repeat or text not in _SAID) and multiprocessing.parent_process() is None:
         _SAID.add(text)
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 

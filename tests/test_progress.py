@@ -34,6 +34,14 @@ def test_a_notice_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert ("", "once and for all\nsomething else\n") == tuple(capsys.readouterr())
 
 
+def test_progress_is_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """A second list of scenes in one process has the same lines as the first."""
+    for _ in range(2):
+        notice("scene 2 of 3", repeat=True)
+
+    assert ("", "scene 2 of 3\nscene 2 of 3\n") == tuple(capsys.readouterr())
+
+
 def test_lines_elsewhere(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     """Where there is no terminal there is a plain line per interval, with rate and time left."""
     clock = itertools.count(0, 4)  # four seconds per item

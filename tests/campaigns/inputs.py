@@ -483,7 +483,7 @@ def _read_checkpoint(file: Path) -> object:
     try:
         from_checkpoint(file, "student")
     except EofmError as error:
-        if "bytes" not in str(error) and "does not hold" in error.problem:
+        if "bytes" not in str(error) and "lacks parts" in error.problem:
             return str(error.found)  # it was read, and what it holds is no run: as it was made
         raise
     return "an encoder"

@@ -119,7 +119,7 @@ def resume(processes: int, rounds: int) -> Counter[str]:
                 try:
                     kill_training.train(config, work)
                 except ConfigError as error:
-                    if "another process trains" in error.problem:
+                    if "another process is training" in error.problem:
                         return REFUSED
                     raise
                 return 0

@@ -102,7 +102,7 @@ def test_a_folder_has_one_owner(short: PretrainConfig, monkeypatch: pytest.Monke
 
     with folder.owned():
         folder.start(opened)
-        with pytest.raises(ConfigError, match="another process trains") as caught:
+        with pytest.raises(ConfigError, match="another process is training") as caught:
             pretrain(resumed)
 
     assert f"process {os.getpid()} on" in str(caught.value.found)

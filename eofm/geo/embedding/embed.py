@@ -572,7 +572,7 @@ def _one_by_one(
         # progress within a scene is counted in windows: progress bars cannot be nested
         each = (time.monotonic() - start) / max(number, 1)
         left = f", about {_duration(each * (len(scenes) - number))} left" if number else ""
-        notice(f"scene {number + 1} of {len(scenes)}: {scene.name}{left}")
+        notice(f"scene {number + 1} of {len(scenes)}: {scene.name}{left}", repeat=True)
         yield _attempt(config, scene, folder)
 
 
