@@ -740,3 +740,83 @@ def test_one_band_of_a_picture_is_asked_like_three() -> None:
     values[0, 0, 0, 0] = 300.0
     with pytest.raises(PixelError):
         check_sentinels(stored_image(values, Sensor.RGB, Unit.UINT8, ("R",)), "a")
+
+
+# -------------------------------------------------------------------- one band in another unit
+
+
+def with_fractions(fractions: Sequence[float], others: float = 400.0) -> str:
+    """The problem of Level-2A in digital numbers whose B04 holds `fractions`."""
+    values: dict[str, list[float]] = {
+        band: [others - (place % 7) - number for place in range(101)]
+        for number, band in enumerate(L2A)
+    }
+    values["B08"] = [others] * 101
+    values["B04"] = list(fractions)
+    return problem(ask(values, Sensor.S2_L2A, Unit.DN))
+
+
+@pytest.mark.parametrize(
+    ("fractions", "mixed"),
+    [
+        ([0.5] * 50 + [1.0] + [1.5] * 50, False),  # the median is 1
+        ([0.5] * 50 + [0.75] + [1.5] * 50, True),
+        ([0.5] * 60 + [1.5] * 41, True),  # it is the median that counts
+        ([0.5] * 50 + [0.0] * 50, False),  # half of them fractions
+        ([0.5] * 51 + [0.0] * 49, True),
+        ([0.5] * 40 + [0.0] * 60, False),
+    ],
+)
+def test_a_band_of_reflectance_is_mostly_fractions_below_1(
+    fractions: list[float], mixed: bool
+) -> None:
+    """More than half of its values, and the median below 1."""
+    assert mixed == ("another unit than the other" in with_fractions(fractions))
+
+
+@pytest.mark.parametrize(("others", "mixed"), [(250.0, True), (249.0, False)])
+def test_a_reflectance_is_not_far_above_all_other_bands(others: float, mixed: bool) -> None:
+    """A half as 5,000 is twenty times 250; over darker bands it is a dark band, resampled."""
+    assert mixed == ("another unit than the other" in with_fractions([0.5] * 101, others))
+
+
+def test_the_brightest_fraction_is_said() -> None:
+    """The largest value of the band, and not another one."""
+    values: dict[str, list[float]] = dict(scaled(Unit.DN, L2A))
+    values["B04"] = [0.25] * 100 + [0.75]
+    doubt = ask(values, Sensor.S2_L2A, Unit.DN)
+
+    assert doubt is not None
+    assert "B04 holds fractions up to 0.75" == doubt.found
+
+
+def per_cent(top: float, *, infrared: str = "B08", whole: int = 0) -> str:
+    """The problem of fractions up to `top` that are stated to be digital numbers."""
+    values = {band: [top / 2 - 0.3] * 100 for band in L2A}
+    values[infrared] = [top - 0.3] * 50 + [top] * 50
+    for band in L2A[:whole]:
+        values[band] = [float(int(top / 2))] * 100
+    return problem(ask(values, Sensor.S2_L2A, Unit.DN))
+
+
+def test_land_in_per_cent_is_no_digital_number() -> None:
+    """From the least that digital numbers have up to 100, brightest in the infrared."""
+    for top, refused in ((30.0, True), (99.0, True), (110.0, False)):
+        assert refused == ("not of the size" in per_cent(top)), top
+    assert "not of the size" not in per_cent(60.0, infrared="B03")  # water
+
+
+def test_land_in_per_cent_is_mostly_fractions() -> None:
+    """Whole numbers in half of all values are digital numbers of water."""
+    # B08 has 50 fractions of 100; of the eleven other bands some are whole altogether
+    assert "not of the size" in per_cent(60.0, whole=5)
+    assert "not of the size" not in per_cent(60.0, whole=6)
+
+
+@pytest.mark.parametrize(("lowest", "mixed"), [(0.0, True), (-0.5, False)])
+def test_decibels_are_below_0_somewhere_in_every_band(lowest: float, mixed: bool) -> None:
+    """One value is enough."""
+    values = {"VV": [-11.5] * 100 + [-12.0], "VH": [lowest] + [0.25] * 50 + [0.5] * 40}
+    found = problem(ask(values, Sensor.S1_GRD, Unit.DB))
+
+    assert mixed == ("another unit than the other" in found), found
