@@ -395,7 +395,8 @@ def test_a_resnet_is_pretrained_end_to_end(config: PretrainConfig, tmp_path: Pat
     config = with_groups(
         config,
         model={
-            "architecture": "resnet18", "size": 64, "weights": str(tmp_path / "dino_resnet18.pth")
+            "architecture": "resnet18", "size": 64, "weights": str(tmp_path / "dino_resnet18.pth"),
+            "input_init": "random",
         },
         method={"mask_ratio": 0.0},
         optim={"optimizer": "sgd", "lr": 0.03, "clip": 0.0, "epochs": 1},

@@ -344,6 +344,9 @@ class Readers(Closing):
 
     def __init__(self, ground: SceneGround, threads: int) -> None:
         self._ground, self._threads = ground, threads
+        # After a fork torch makes its own pool of threads anew, in the first call, without a lock:
+        # readers that start at once would find none ("Invalid thread pool!").
+        torch.set_num_threads(torch.get_num_threads())
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._own = threading.local()
         self._readers: list[GroundReader] = []
