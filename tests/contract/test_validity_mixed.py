@@ -12,9 +12,9 @@ from levels import surface
 from remedies import run_rio
 from torch import nn
 
-from eofm.contract.imagery import Imagery
+from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
-from eofm.contract.validity import check_plausible, check_sentinels
+from eofm.contract.validity import check_of_any_unit, check_plausible, check_sentinels
 from eofm.errors import PixelError
 from eofm.raster.source import RasterSource
 
@@ -125,3 +125,69 @@ def test_the_remedy_declares_the_number_that_is_stored(
     found = source.read()
     assert (False, True) == (bool(found.valid[0, :, :10].any()), bool(found.valid[0, :, 10:].all()))
     check_plausible(found)
+
+
+# ----------------------------------------------------------- values that no unit holds at all
+
+LOWEST, HIGHEST = -1001.0, 1e6  # digital numbers of Level-2A; backscatter as power
+
+
+def plane(*pixels: tuple[float, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Bands (C, 1, W) of one row: each argument is a pixel, a value for each band."""
+    return torch.tensor(pixels, dtype=dtype).T[:, None]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "fill"),
+    [
+        ([(LOWEST,), (HIGHEST,)], None),
+        ([(LOWEST - 1,), (5.0,)], -1002),
+        ([(5.0,), (HIGHEST * 1.1,)], 1_100_000),
+        ([(65_535.0,), (5.0,)], None),  # one band: saturation
+        ([(32_767.0,), (5.0,)], None),
+        ([(65_535.0, 5.0), (5.0, 65_535.0)], None),  # in one band of two
+        ([(65_535.0, 65_535.0), (5.0, 6.0)], 65_535),
+        ([(32_767.0, 32_767.0), (5.0, 6.0)], 32_767),
+        ([(5.0, -9999.0), (5.0, 6.0)], -9999),
+        ([(float("nan"), 5.0), (5.0, -9999.0)], -9999),
+        ([(float("nan"), 5.0), (5.0, 6.0)], None),
+        ([(1e20, -9999.0), (5.0, -9999.0)], -9999),  # the most frequent one
+    ],
+)
+def test_values_that_no_unit_holds(pixels: list[tuple[float, ...]], fill: int | None) -> None:
+    """Beyond the limits of all units, or the largest number of a type in every band."""
+    values = plane(*pixels)
+    valid = torch.ones(values.shape[1:], dtype=torch.bool)
+    if fill is None:
+        check_of_any_unit(values, valid, "a.tif")
+        return
+    with pytest.raises(PixelError, match="is not declared") as caught:
+        check_of_any_unit(values, valid, "a.tif")
+    assert f"a.tif: {fill} in " in str(caught.value.found) + str(caught.value.where)
+    assert f"--nodata {fill} FILE" in str(caught.value.remedy)
+
+
+def test_what_is_masked_is_not_asked_for_any_unit() -> None:
+    """A masked fill is declared; the share is one of the measured pixels."""
+    values = plane((-9999.0, -9999.0), (5.0, -9999.0), (5.0, 6.0), (7.0, 8.0), (7.0, 9.0))
+    valid = torch.tensor([[False, False, True, True, True]])
+    check_of_any_unit(values, valid, "a")
+    valid[0, 1] = True
+    with pytest.raises(PixelError) as caught:
+        check_of_any_unit(values, valid, "a")
+    assert "-9999 in 25% of the pixels" in str(caught.value)
+
+
+def test_the_remedy_is_of_the_number_before_the_scale() -> None:
+    """Without factors it is the value itself; those of the band are taken, not another's."""
+    bands = ("B02", "B03", "B04")
+    spec = ImageSpec(Sensor.S2_L2A, bands, Unit.REFLECTANCE, (2, 2), 10.0)
+    pixels = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).repeat(1, 1, 2, 2)
+    pixels[0, 1, 0, 0] = -0.9999
+    native = NativeImagery({10: pixels}, {10: bands}, spec, torch.ones(1, 2, 2, dtype=torch.bool))
+    factors = {"B02": (1.0, 0.0), "B03": (1e-4, 0.0), "B04": (2.0, 0.0)}
+
+    for stated, number in ((None, "-0.9999"), (factors, "-9999")):
+        with pytest.raises(PixelError) as caught:
+            check_sentinels(native, "a", stated)
+        assert f"--nodata {number} FILE" in str(caught.value.remedy)
