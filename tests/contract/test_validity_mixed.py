@@ -191,3 +191,76 @@ def test_the_remedy_is_of_the_number_before_the_scale() -> None:
         with pytest.raises(PixelError) as caught:
             check_sentinels(native, "a", stated)
         assert f"--nodata {number} FILE" in str(caught.value.remedy)
+
+
+# ------------------------------------------------------------------- the means of many images
+
+
+def many(
+    means: dict[str, float],
+    sensor: Sensor,
+    unit: Unit,
+    spread: float,
+    valid: torch.Tensor | None = None,
+) -> Imagery:
+    """64 images of 4 x 4 pixels whose bands have these means exactly, and no two bands agree."""
+    bands = tuple(means)
+    signs = torch.tensor([1.0, -1.0]).repeat(8)
+    pixels = torch.stack(
+        [mean + spread * (1 + place / 4) * signs for place, mean in enumerate(means.values())]
+    )
+    spec = ImageSpec(sensor, bands, unit, (4, 4), 10.0)
+    stack = pixels.view(1, len(bands), 4, 4).repeat(64, 1, 1, 1)
+    valid = torch.ones(4, 4, dtype=torch.bool) if valid is None else valid
+    return Imagery(stack, spec, valid.expand(64, 4, 4).clone())
+
+
+@pytest.mark.parametrize(
+    ("vh", "right"), [(-13.0, True), (-12.875, False), (-22.0, True), (-22.125, False)]
+)
+def test_polarisations_of_many_images_are_3_to_12_db_apart(vh: float, right: bool) -> None:
+    """Both limits included."""
+    imagery = many({"VV": -10.0, "VH": vh}, Sensor.S1_GRD, Unit.DB, 0.25)
+    if right:
+        check_plausible(imagery)
+    else:
+        with pytest.raises(PixelError, match="VV and VH are not those"):
+            check_plausible(imagery)
+
+
+def test_one_polarisation_and_linear_power_have_no_distance() -> None:
+    """Decibels of VV alone, and powers, whose difference is no ratio."""
+    check_plausible(many({"VV": -10.0}, Sensor.S1_GRD, Unit.DB, 0.25))
+    check_plausible(many({"VV": 0.125, "VH": 0.03125}, Sensor.S1_RTC, Unit.POWER, 0.0078125))
+
+
+@pytest.mark.parametrize(
+    ("near", "right"), [(800.0, True), (799.0, False), (1100.0, True), (1101.0, False)]
+)
+def test_ratios_of_many_images_include_their_limits(near: float, right: bool) -> None:
+    """B08 is 0.8 to 1.1 times B8A, also where single pixels of every image are not measured."""
+    valid = torch.ones(4, 4, dtype=torch.bool)
+    for masked in (False, True):
+        valid[0, :2] = not masked  # one of each sign: the means stay
+        imagery = many({"B08": near, "B8A": 1000.0}, Sensor.S2_L2A, Unit.DN, 32.0, valid)
+        if right:
+            check_plausible(imagery)
+        else:
+            with pytest.raises(PixelError, match="not those of s2-l2a in the stated order"):
+                check_plausible(imagery)
+
+
+def test_what_is_not_measured_adds_nothing_to_a_mean() -> None:
+    """Three quarters masked: B10 stays a fiftieth of B8A."""
+    valid = torch.zeros(4, 4, dtype=torch.bool)
+    valid[0] = True
+    means = {"B08": 0.3125, "B8A": 0.3125, "B10": 0.00390625}
+    check_plausible(many(means, Sensor.S2_L1C, Unit.REFLECTANCE, 0.001953125, valid))
+
+
+def test_a_ratio_to_nothing_is_refused() -> None:
+    """B8A of exactly the offset has no reflectance to compare with."""
+    imagery = many({"B08": 1800.0, "B8A": 1000.0}, Sensor.S2_L2A, Unit.DN_OFFSET1000, 32.0)
+    with pytest.raises(PixelError, match="not those of s2-l2a") as caught:
+        check_plausible(imagery)
+    assert "= inf" in str(caught.value.found)
