@@ -183,11 +183,11 @@ def test_the_remedy_is_of_the_number_before_the_scale() -> None:
     bands = ("B02", "B03", "B04")
     spec = ImageSpec(Sensor.S2_L2A, bands, Unit.REFLECTANCE, (2, 2), 10.0)
     pixels = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).repeat(1, 1, 2, 2)
-    pixels[0, 1, 0, 0] = -0.9999
+    pixels[0, 1, 0, 0] = -1.0999
     native = NativeImagery({10: pixels}, {10: bands}, spec, torch.ones(1, 2, 2, dtype=torch.bool))
-    factors = {"B02": (1.0, 0.0), "B03": (1e-4, 0.0), "B04": (2.0, 0.0)}
+    factors = {"B02": (1.0, 0.0), "B03": (1e-4, -0.1), "B04": (2.0, 0.0)}
 
-    for stated, number in ((None, "-0.9999"), (factors, "-9999")):
+    for stated, number in ((None, "-1.0999"), (factors, "-9999")):
         with pytest.raises(PixelError) as caught:
             check_sentinels(native, "a", stated)
         assert f"--nodata {number} FILE" in str(caught.value.remedy)
