@@ -206,12 +206,13 @@ def _grid_medians(cells: GridCells, log: Doubles, window: int) -> Doubles:
     # offsets that reach beyond the grid would all fall outside it
     high, wide = (min(window // 2, side - 1) for side in plane.shape)
     padded = np.pad(plane, ((high, high), (wide, wide)), constant_values=np.nan)
+    downs, rights = _offsets(high, grid.height), _offsets(wide, grid.width)
     found = np.empty_like(plane)
     for row in track(range(grid.height), "comparing cells with their neighbours"):
         near = [
             padded[row + high + down, wide + right : wide + right + grid.width]
-            for down in _offsets(high, grid.height)
-            for right in _offsets(wide, grid.width)
+            for down in downs
+            for right in rights
         ]
         found[row] = _median(np.stack(near, axis=1))
     return found.ravel()
