@@ -713,11 +713,7 @@ def check_of_any_unit(
     least, most = (float(end) for end in values.aminmax())
     if low <= least and most <= high and most < min(_FILLS_DN):
         return  # most are, whatever the mask; NaN is looked at further
-    bad = (values < low) | (values > high)
-    if len(values) > 1:
-        for fill in _FILLS_DN:
-            bad = bad | (values == fill).all(dim=0)
-    bad = bad & valid
+    bad = _beyond(values, low, high, fills=True) & valid
     if not bool(bad.any()):
         return
     value = float(values[bad].mode().values)
@@ -801,10 +797,8 @@ def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
 def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     """Look at all measured values (C, n) of an image for some that no measurement takes."""
     low, high = _IMPOSSIBLE[spec.unit]
-    bad = (values < low) | (values > high)
-    if spec.unit in {Unit.DN, Unit.DN_OFFSET1000} and len(values) > 1:
-        for fill in _FILLS_DN:
-            bad = bad | (values == fill).all(dim=0)
+    digital = spec.unit in {Unit.DN, Unit.DN_OFFSET1000}
+    bad = _beyond(values, low, high, fills=digital)
     same = _same_in_all(values, spec.unit)
     bad = bad if same is None else bad | same
     if not bool(bad.any()):
@@ -822,6 +816,17 @@ def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
         band=spec.bands[band],
         value=value,
     )
+
+
+def _beyond(
+    values: Float[Tensor, "c ..."], low: float, high: float, *, fills: bool
+) -> Bool[Tensor, "c ..."]:
+    """Return which values lie outside two limits, or in every band hold the largest of a type."""
+    bad = (values < low) | (values > high)
+    if fills and len(values) > 1:
+        for fill in _FILLS_DN:
+            bad = bad | (values == fill).all(dim=0)
+    return bad
 
 
 def _to_declare(value: float) -> str:
