@@ -21,8 +21,8 @@ __all__ = [
     "Closing",
     "allow_open_files",
     "load_own",
-    "lock_alone",
     "names_own",
+    "open_locked",
     "replacing",
     "sync_folder",
     "try_lock",
@@ -100,12 +100,23 @@ def try_lock(handle: int) -> bool:
     return True
 
 
-def lock_alone(handle: int) -> bool:
-    """Lock like `try_lock`; without support for locks it always succeeds."""
+def open_locked(file: Path) -> int | None:
+    """Open a file and lock it until the handle is closed; it is created if needed.
+
+    On a file system without such locks, as some network disks, everybody is alone.
+
+    Returns:
+        The handle; None if another process holds the lock, or has removed the file meanwhile.
+    """
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
     try:
-        return try_lock(handle)
+        alone = try_lock(handle)
     except OSError:
-        return True
+        alone = True
+    if alone and file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
+        return handle
+    os.close(handle)
+    return None
 
 
 def write_all(handle: int, data: memoryview) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from eofm.io import replacing
+from eofm import io
+from eofm.io import open_locked, replacing
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -39,3 +41,37 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(
         fail()
     assert "old" == file.read_text()
     assert [file] == list(tmp_path.iterdir())
+
+
+def test_a_file_has_one_lock(tmp_path: Path) -> None:
+    """A second handle gets none until the first is closed."""
+    file = tmp_path / "lock"
+    first = open_locked(file)
+    assert first is not None
+    assert open_locked(file) is None
+    os.close(first)
+    again = open_locked(file)
+    assert again is not None
+    os.close(again)
+
+
+def test_the_lock_of_a_file_that_was_removed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last holder removed it between the opening and the locking; others lock a new one."""
+    file = tmp_path / "lock"
+    really = io.try_lock
+    monkeypatch.setattr(io, "try_lock", lambda handle: file.unlink() or really(handle))
+    assert open_locked(file) is None
+
+
+def test_without_locks_everybody_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network disks have none."""
+
+    def refuse(_: int) -> bool:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(io, "try_lock", refuse)
+    handle = open_locked(tmp_path / "lock")
+    assert handle is not None
+    os.close(handle)

@@ -23,7 +23,7 @@ from eofm.errors import ConfigError
 from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml, settings_text
-from eofm.io import lock_alone, replacing, unfinished
+from eofm.io import open_locked, replacing, unfinished
 from eofm.train.config import DEMO, MonitorConfig, PretrainConfig, RunConfig, TrainerConfig
 
 __all__ = [
@@ -145,14 +145,14 @@ def _take(file: Path) -> int:
     """Open and lock the file that names the owner of the folder; return its handle."""
     until = time.monotonic() + WAIT_S
     while True:
-        handle, owner = os.open(file, os.O_RDWR | os.O_CREAT, 0o666), ""
-        if not lock_alone(handle):
-            owner = os.read(handle, 200).decode(errors="replace") or "unknown process"
-        elif file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
+        handle = open_locked(file)
+        if handle is not None:
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
             return handle
-        os.close(handle)  # its last owner has just removed it, or still holds it
+        owner = ""  # its last owner has just removed it
+        with contextlib.suppress(FileNotFoundError):
+            owner = file.read_bytes()[:200].decode(errors="replace") or "unknown process"
         if owner and time.monotonic() > until:
             raise ConfigError(
                 "another process is training in this run folder",

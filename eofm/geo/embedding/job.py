@@ -59,7 +59,7 @@ from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.windows import GroundPixels, GroundReader, SceneGround
 from eofm.geo.embedding_files import CHIPS, PATCHES_TIFF, PATCHES_ZARR
 from eofm.geo.embeddings import Codes, Layout, Provenance
-from eofm.io import BINARY, lock_alone, replacing, write_all
+from eofm.io import BINARY, open_locked, replacing, write_all
 from eofm.networks.build import default_pooling
 from eofm.networks.state import state_sha256
 from eofm.raster.grid import crs_text
@@ -409,18 +409,14 @@ def _alone(folder: Path) -> Iterator[None]:
     if sys.platform == "win32":  # no such locks, and no folder is removed with an open file in it
         yield
         return
-    file = folder / _LOCK
-    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = open_locked(folder / _LOCK)
+    if handle is None:
+        raise ConfigError(
+            "another process embeds into this folder",
+            where=folder.parent,
+            remedy="wait until it has finished, or name another folder with --out",
+        )
     try:
-        # the previous holder may have removed the folder, with the file, in this moment
-        if not (
-            lock_alone(handle) and file.exists() and file.stat().st_ino == os.fstat(handle).st_ino
-        ):
-            raise ConfigError(
-                "another process embeds into this folder",
-                where=folder.parent,
-                remedy="wait until it has finished, or name another folder with --out",
-            )
         yield
     finally:
         os.close(handle)
