@@ -34,7 +34,7 @@ from eofm.raster.geotiff import as_delivered, delivered_kind
 from eofm.raster.grid import Grid
 from eofm.raster.scene import CloudLayer, Scene, scene_of
 from eofm.raster.source import RasterSource
-from eofm.raster.tags import OFFSET_SINCE, CloudMask, settle
+from eofm.raster.tags import CloudMask, settle, unit_of_baseline
 
 __all__ = [
     "MAX_BYTES",
@@ -331,7 +331,7 @@ class Facts:
         if self._number(names[0], text) != _QUANTIFICATION:
             raise self._wrong("the quantification value", text, f"{_QUANTIFICATION:g}")
         offsets = self._offsets("RADIO_ADD_OFFSET" if level1 else "BOA_ADD_OFFSET")
-        newer = float(self.baseline) >= OFFSET_SINCE
+        newer = unit_of_baseline(float(self.baseline)) is Unit.DN_OFFSET1000
         if not offsets:
             if newer:
                 raise self._wrong(

@@ -36,12 +36,12 @@ from eofm.raster.scene import CloudLayer, Scene, reached, scene_of, shown
 from eofm.raster.source import RasterSource
 from eofm.raster.tags import (
     NO_UNIT,
-    OFFSET_SINCE,
     OTHER_UNIT,
     CloudMask,
     mask_called,
     read_scaling,
     settle,
+    unit_of_baseline,
     with_scale,
     without_scale,
 )
@@ -285,7 +285,7 @@ def _unit(
     baseline = _baseline(told)
     by_baseline = None
     if baseline is not None:
-        by_baseline = Unit.DN_OFFSET1000 if baseline >= OFFSET_SINCE else Unit.DN
+        by_baseline = unit_of_baseline(baseline)
     if silent and by_baseline is None:
         return stated
     if silent:

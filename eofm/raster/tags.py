@@ -43,7 +43,6 @@ from eofm.raster.grid import Grid, Window
 
 __all__ = [
     "NO_UNIT",
-    "OFFSET_SINCE",
     "OTHER_UNIT",
     "CloudMask",
     "Clouds",
@@ -58,6 +57,7 @@ __all__ = [
     "mask_called",
     "read_scaling",
     "settle",
+    "unit_of_baseline",
     "use_of",
     "with_scale",
     "without_scale",
@@ -335,8 +335,14 @@ def _sample(
     return some, counts if declared is None else counts & ~declared[:, ::step, ::step]
 
 
-OFFSET_SINCE: Final = 4.0
-"""The processing baseline of Sentinel-2 from which on 1000 is added to digital numbers, 04.00."""
+_OFFSET_SINCE: Final = 4.0  # processing baseline 04.00
+
+
+def unit_of_baseline(baseline: float) -> Unit:
+    """Return the unit of a Sentinel-2 product: 1000 is added since processing baseline 04.00."""
+    return Unit.DN_OFFSET1000 if baseline >= _OFFSET_SINCE else Unit.DN
+
+
 _BASELINE: Final = re.compile(r"0\d\.\d{2}")  # 99.99 is that of products made by oneself
 
 
@@ -355,7 +361,7 @@ def check_baseline(tags: Mapping[str, str], scaling: TagScaling, where: Path) ->
     units = {Unit.DN, Unit.DN_OFFSET1000}
     if not _BASELINE.fullmatch(text) or scaling.tags or scaling.stored not in units:
         return
-    said = Unit.DN_OFFSET1000 if float(text) >= OFFSET_SINCE else Unit.DN
+    said = unit_of_baseline(float(text))
     if said is scaling.stored:
         return
     changed = "subtracted from" if said is Unit.DN_OFFSET1000 else "added to"

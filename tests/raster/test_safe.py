@@ -32,7 +32,7 @@ from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import RasterError, SpecError
 from eofm.raster.folder import list_sources
 from eofm.raster.safe import of_product
-from eofm.raster.tags import OFFSET_SINCE
+from eofm.raster.tags import unit_of_baseline
 from eofm.world.files import Product, write_safe
 
 LEVELS = (Sensor.S2_L1C, Sensor.S2_L2A)
@@ -178,7 +178,7 @@ def test_a_new_baseline_without_offsets_is_an_error(tmp_path: Path, sensor: Sens
     product = edit(write_product(tmp_path, sensor), without("(?:RADIO|BOA)_ADD_OFFSET"))
     with pytest.raises(RasterError, match=r"offsets of baseline 05\.11"):
         eofm.open_scene(product)
-    assert 4.0 == OFFSET_SINCE
+    assert (Unit.DN, Unit.DN_OFFSET1000) == (unit_of_baseline(3.99), unit_of_baseline(4.0))
 
 
 def test_an_offset_of_zero_is_plain(tmp_path: Path) -> None:
