@@ -149,6 +149,7 @@ def _run(
     (folder.path / FAILURE).unlink(missing_ok=True)  # from a failure after the last step
     folder.done.touch()
     _say(f"done in {time.monotonic() - started:.0f} s; everything is in {folder.path}")
+    _say(f"next: one page about it by: eofm report {shlex.quote(str(folder.path))}")
     return report
 
 

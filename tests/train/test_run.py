@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import yaml
 from pretrain_settings import with_groups
 from safetensors.torch import load_file
 
+from eofm.cli import main
 from eofm.contract.preprocess import to_grid
 from eofm.contract.recipe import Pooling
 from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
@@ -44,12 +46,16 @@ def weights(config: PretrainConfig, name: str) -> dict[str, torch.Tensor]:
     return dict(load_encoder(Path(str(config.run.out)) / "export" / name).trunk.state_dict())
 
 
-def test_a_run_leaves_a_whole_folder(config: PretrainConfig) -> None:
-    """Settings, environment, plan, metrics, checkpoint, three encoders, report and figures."""
+def test_a_run_leaves_a_whole_folder(config: PretrainConfig, capsys) -> None:
+    """Settings, environment, plan, metrics, checkpoint, encoders, report, figures; and what next."""
     config = with_groups(config, run={"figures": True})
     out = Path(str(config.run.out))
 
     report = pretrain(config)
+
+    (following,) = [line for line in capsys.readouterr().err.splitlines() if "next:" in line]
+    assert 0 == main(shlex.split(following.partition(" by: eofm ")[2]))
+    assert (out / "report.html").is_file()
 
     for name in (
         "config.yaml",
