@@ -47,7 +47,7 @@ def weights(config: PretrainConfig, name: str) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_leaves_a_whole_folder(config: PretrainConfig, capsys) -> None:
-    """Settings, environment, plan, metrics, checkpoint, encoders, report, figures; and what next."""
+    """Settings, environment, plan, metrics, checkpoint, encoders, report, figures; what is next."""
     config = with_groups(config, run={"figures": True})
     out = Path(str(config.run.out))
 
