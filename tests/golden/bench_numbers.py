@@ -47,8 +47,8 @@ def _named(*places: str) -> Any:
 
 def encoder(folder: Path, sensor: str, size: int) -> str:
     """Write an untrained encoder; return where."""
-    statistics = _named("eofm.contract.spec:STATISTICS", "eofm.contract.spec:STATISTICS")
-    recipe = _named("eofm.contract.recipe:Recipe", "eofm.contract.recipe:Recipe")
+    statistics = _named("eofm.contract.spec:STATISTICS", "eofm.sensors:STATISTICS")
+    recipe = _named("eofm.contract.recipe:Recipe", "eofm.recipe:Recipe")
     spec = "eofm.contract.spec", "eofm.spec"
     of = statistics[{"s2": "ssl4eo-s12-l1c", "s1": "ssl4eo-s12-grd"}[sensor]]
     sensors, units, norm = (
