@@ -1,11 +1,11 @@
-"""From GeoTIFFs to pixels that know what they are.
+"""Read GeoTIFFs as images with sensor, unit, band names and a validity mask.
 
 An image is one multi-band file, or one file per band at 10, 20 and 60 m. Either way it is read
-whole or by window, as `NativeImagery` (as stored) or `Imagery` (float32 on the finest grid), with
-a mask of the pixels that hold a measurement. Nothing is guessed: the sensor is stated, the unit is
-stated or named by the scale and offset of the file, and bands have names (`eofm.raster.bands`); a
-look at the pixels tells whether they can be what is stated. `eofm.raster.folder` finds the images
-of a folder.
+whole or by window, as `NativeImagery` (stored values) or `Imagery` (float32 on the finest grid),
+with a mask of the pixels that hold a measurement. Nothing is guessed: the caller states the sensor;
+the unit is stated, or follows from the scale and offset of the file; bands are identified by name
+(`eofm.raster.bands`). `find_doubt` checks whether the pixel values are plausible for that unit.
+`eofm.raster.folder` finds the images of a folder.
 """
 
 from __future__ import annotations
@@ -82,28 +82,29 @@ _RADAR: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC})
 
 @dataclass(frozen=True)
 class RasterSource:
-    """Where the pixels of one image are, and what they are stated to be.
+    """The files of one image, with its stated sensor, unit and bands.
 
     Args:
-        name: What the image is called, in identifiers and messages.
+        name: Name of the image in identifiers and messages.
         files: One multi-band file, or one file per band in the order of `bands`.
         sensor: Sensor and product level.
-        unit: Unit of the values. None takes what scale and offset of the files say.
-        bands: Band names in stored order, or a choice of those that one multi-band file describes.
-            None, for one file: as its band descriptions say, a file of one band its name, and where
-            there are none, the order of `eofm.contract.spec.SENSOR_BANDS`.
-        gsd: Metres per pixel of the finest band. None takes it from the georeference.
-        slack: By how many of its own pixels a band's corners may lie beside those of the others.
-        cloud_mask: The band that says which pixels are clouds, to make them invalid.
-        mask_files: The cloud masks that are files beside the bands.
-        saturated: A number that is no measurement, in whichever band it stands.
-        nodata: Band -> what a document beside the files declares nodata in it, in pairs.
-        names: What GDAL opens in place of `files` where they are not files of this machine, as in
+        unit: Unit of the values. None derives it from the scale and offset tags of the files.
+        bands: Band names in stored order, or a subset of those described in a multi-band file.
+            None, for one file, uses its band descriptions, then (for a single band) its file name,
+            then the order of `eofm.contract.spec.SENSOR_BANDS`.
+        gsd: Metres per pixel of the finest band. None derives it from the georeference.
+        slack: Largest distance between the corners of a band and those of the finest band, in
+            pixels of the band.
+        cloud_mask: The mask layer whose clouds become invalid.
+        mask_files: Cloud masks in files of their own.
+        saturated: Value that marks a saturated pixel, which is invalid in any band.
+        nodata: Pairs of a band and its nodata value, from metadata outside the files.
+        names: GDAL names opened in place of `files` that are not local, such as
             `/vsicurl/https://...` and `/vsizip/...`.
 
     Raises:
-        SpecError: If a band is not one of the sensor's, or is there twice.
-        RasterError: If there is neither one file nor one per band.
+        SpecError: If a band does not belong to the sensor, or is repeated.
+        RasterError: If the number of files is neither one nor that of the bands.
     """
 
     name: str
@@ -130,10 +131,10 @@ class RasterSource:
             )
 
     def open(self) -> OpenRaster:
-        """Open the files, to read many windows. Use it in a `with` statement.
+        """Open the files for reading many windows; use the result in a `with` statement.
 
         Raises:
-            RasterError: If a file cannot be read, or the bands do not fit together.
+            RasterError: If a file cannot be read, or the bands cover different ground.
         """
         return OpenRaster(self)
 
@@ -145,9 +146,9 @@ class RasterSource:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Bands of one file that are read together. `ratio` finest pixels make one of theirs.
+    """Bands of one file, read together; `ratio` is their pixel size in finest pixels.
 
-    `nodata` is what a document beside the file declares of each band; empty where none does.
+    `nodata` holds the nodata value of each band from metadata outside the file; empty if none.
     """
 
     dataset: DatasetReader
@@ -157,19 +158,18 @@ class _Layer:
 
 
 class OpenRaster(Closing):
-    """An image whose files are open.
+    """An image with open files.
 
     Attributes:
-        source: Where it was opened from.
+        source: The image that was opened.
         bands: Band names, in stored order.
-        unit: Of the values as they are read: stated, or what the files say of themselves.
+        unit: Unit of the values that `read` returns: stated, or from the tags of the files.
         grid: The grid of the finest band.
-        date: When it was taken as the metadata of the product say it, `YYYY-MM-DDTHH:MM:SS`, or
-            empty.
-        notes: What is to be known of the image, such as bands that were left out.
+        date: Acquisition time from the product metadata, `YYYY-MM-DDTHH:MM:SS`, or empty.
+        notes: Notes for the user, such as bands that were left out.
 
     Args:
-        source: What to open.
+        source: The image to open.
     """
 
     def __init__(self, source: RasterSource) -> None:
@@ -194,7 +194,7 @@ class OpenRaster(Closing):
             self.date = date_of(finest)
             mask = source.cloud_mask
             self._clouds = None if mask is None else self.clouds(mask)
-        except CPLE_BaseError as error:  # of GDAL, which rasterio hands on as it is
+        except CPLE_BaseError as error:  # rasterio passes some errors of GDAL on unchanged
             self._stack.close()
             raise damaged(source.files[0], error) from error
         except BaseException as error:
@@ -210,12 +210,12 @@ class OpenRaster(Closing):
 
     @property
     def coarsest(self) -> int:
-        """How many finest pixels, in each direction, make a pixel of the coarsest band."""
+        """Pixel size of the coarsest band, in finest pixels."""
         return max(layer.ratio for layer in self._layers)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """The number type of every band, as stored."""
+        """The stored number type of every band."""
         return tuple(
             dtypes[i - 1]
             for layer in self._layers
@@ -224,7 +224,7 @@ class OpenRaster(Closing):
         )
 
     def spec(self, window: Window | None = None) -> ImageSpec:
-        """Return what `read` will say of its pixels."""
+        """Return the specification of the imagery that `read` returns."""
         size = (self.grid.height, self.grid.width)
         if window is not None:
             size = (window.height, window.width)
@@ -233,11 +233,11 @@ class OpenRaster(Closing):
     def read(self, window: Window | None = None) -> Imagery:
         """Return one image (B = 1) in float32 on the grid of the finest band.
 
-        Coarser bands are brought to that grid bilinearly (`eofm.contract.preprocess.to_grid`), each
-        window by itself, exactly as windows from a packed store are.
+        Coarser bands are resampled bilinearly (`eofm.contract.preprocess.to_grid`), each window
+        by itself, exactly like windows of a packed store.
 
         Args:
-            window: On the grid of the finest band. None reads the image whole.
+            window: On the grid of the finest band. None reads the whole image.
 
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
@@ -245,7 +245,7 @@ class OpenRaster(Closing):
         return self.on_grid(self.read_native(window), window)
 
     def on_grid(self, native: NativeImagery, window: Window | None = None) -> Imagery:
-        """Bring what `read_native` read of a window to the finest grid, which it then carries."""
+        """Resample the result of `read_native` to the finest grid, and attach that grid."""
         grid = self.grid if window is None else self.grid.at(window)
         place, name = grid.georeference, self.source.name
         return replace(to_grid(native), grids=(place,), names=(name,))
@@ -253,20 +253,19 @@ class OpenRaster(Closing):
     def read_native(self, window: Window | None = None) -> NativeImagery:
         """Return one image (B = 1) with every band at its own resolution.
 
-        Unsigned integers up to 16 bit stay what they are (uint16), all else becomes float32, and so
-        does what the scale and offset of the file make physical values of. Invalid is what
-        `eofm.contract.validity.measured` calls so; where the file declares nodata, a mask, NaN or
-        infinity in a band, its value is 0 in the result. Where a coarser band is invalid, so is
-        every fine pixel that its upsampling would draw from it.
+        Unsigned integers of up to 16 bits are returned as uint16; other types, and values scaled to
+        physical units by the tags of the file, as float32. `eofm.contract.validity.measured`
+        decides which pixels are valid. Nodata, masked pixels, NaN and infinities become 0. A fine
+        pixel is also invalid if a coarser band is invalid where it would be interpolated from.
 
         Args:
             window: On the grid of the finest band. It starts and ends between pixels of the
-                coarsest band. None reads the image whole.
+                coarsest band. None reads the whole image.
 
         Raises:
             RasterError: If a file is damaged, or the window does not fit the image.
-            PixelError: If the files cannot hold the unit: digital numbers do not fit into 8 bits.
-                If they hold an undeclared nodata value below a scale that is applied.
+            PixelError: If the number type cannot hold the unit (digital numbers in 8 bits), or
+                scaled values contain an undeclared nodata value.
         """
         window = window or Window(0, 0, self.grid.height, self.grid.width)
         self._check_window(window)
@@ -292,7 +291,7 @@ class OpenRaster(Closing):
         planes = {gsd: torch.from_numpy(values)[None] for gsd, values in physical.items()}
         bands = {gsd: read.bands for gsd, read in merged.items()}
         native = NativeImagery(planes, bands, self.spec(window), valid)
-        if self._scaling.factors:  # only here is it known what stands in the file
+        if self._scaling.factors:  # the stored values are known only here
             factors = dict(zip(self.bands, self._scaling.factors, strict=True))
             check_sentinels(native, self.source.name, factors)
         return native
@@ -303,10 +302,10 @@ class OpenRaster(Closing):
         physical: Mapping[int, NDArray[Any]],
         size: tuple[int, int],
     ) -> torch.Tensor:
-        """Return which fine pixels (1, H, W) hold a measurement, by the values as stored.
+        """Return which fine pixels (1, H, W) hold a measurement, judged by the stored values.
 
-        A margin of 0 is 0 in the file: scale and offset make -0.1 of it. Only backscatter that is
-        stored as integers has no unit of its own, and is looked at in that of its physical values.
+        An unmeasured margin is stored as 0, which scale and offset may turn into -0.1. Backscatter
+        stored as integers has no unit before scaling, so its physical values are judged instead.
         """
         unit = self._scaling.stored
         planes = {
@@ -322,7 +321,7 @@ class OpenRaster(Closing):
         return measured(planes, declared, bands, unit or self.unit, size)
 
     def _physical(self, read: _Read) -> NDArray[Any]:
-        """Return what scale and offset of the file make of stored values.
+        """Return the physical values: stored values with scale and offset of the file applied.
 
         Raises:
             RasterError: If they were applied already.
@@ -337,19 +336,19 @@ class OpenRaster(Closing):
 
     @property
     def masks(self) -> tuple[CloudMask, ...]:
-        """The cloud masks that are files beside the bands, or bands of the one file."""
+        """The available cloud masks: separate files, or bands of the one file."""
         called = [mask_called(name) for name in self._layers[0].layout.beside]
         found = [*dict(self.source.mask_files), *called]
         return tuple(dict.fromkeys(mask for mask in found if mask is not None))
 
     def clouds(self, mask: CloudMask) -> Clouds:
-        """Return a cloud mask of the image, to be read while the files are open.
+        """Return a cloud mask of the image, readable while the files are open.
 
         Args:
-            mask: A band of the one file, or the file beside the bands that the source names.
+            mask: A band of the one file, or one of `source.mask_files`.
 
         Raises:
-            RasterError: If there is none, or it covers other ground.
+            RasterError: If there is no such mask, or it does not cover the image.
         """
         file = dict(self.source.mask_files).get(mask)
         if file is not None:
@@ -398,7 +397,7 @@ class OpenRaster(Closing):
 
 
 def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[BandLayout]:
-    """Return which bands each file holds, checked against what it says itself."""
+    """Return which bands each file holds, checked against its own metadata."""
     for file, dataset in zip(source.files, datasets, strict=True):
         if delivered_kind(file.name) and "float" not in dataset.dtypes[0]:
             raise as_delivered(file)
@@ -422,7 +421,7 @@ def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Ba
 
 
 def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
-    """Return what the tags of the files make of stored values."""
+    """Return how the tags of the files scale stored values."""
     pairs, words = [], []
     for file, layer in zip(source.files, layers, strict=True):
         dataset, indexes = layer.dataset, layer.layout.indexes
@@ -438,7 +437,7 @@ def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
 
 
 def _gsd(dataset: DatasetReader, grid: Grid) -> float:
-    """Return the ground sample distance; for an image in radar geometry, say what to do first."""
+    """Return the ground sampling distance; images in sensor geometry are refused with a remedy."""
     points, _ = dataset.gcps if grid.crs is None else ((), None)
     if not points:
         if grid.crs is None and grid.transform.is_identity and dataset.rpcs is not None:
@@ -458,7 +457,7 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
 
 
 def _unrectified(dataset: DatasetReader, model: RPC) -> RasterError:
-    """Return the error of an image as its sensor saw it, which a camera model places."""
+    """Return the error for an image in sensor geometry, located by a camera model only."""
     crs = utm_of(model.long_off, model.lat_off)
     return RasterError(
         "the image lies on rational polynomials (RPC), not on a grid",
@@ -494,7 +493,7 @@ def _layer(
     """Check that a file covers the same ground as the finest band, in whole multiples."""
     ratio, remainder = divmod(finest.height, own.height)
     fits = not remainder and own.width * ratio == finest.width
-    fits &= own.crs is finest.crs or own.crs == finest.crs  # of most sets it is one object
+    fits &= own.crs is finest.crs or own.crs == finest.crs  # usually one object
     if not fits or _shift(own, finest) > source.slack:
         raise RasterError(
             "a band covers other ground than its neighbours",
@@ -510,11 +509,11 @@ def _layer(
 
 
 def _shift(own: Grid, finest: Grid) -> float:
-    """Return how far the corners of two grids lie apart along x or y, in pixels of the first."""
+    """Return the largest distance between corners of two grids, in pixels of the first."""
     here, there, ratio = own.transform, finest.transform, finest.width // own.width
     scaled = here.a == there.a * ratio and here.e == there.e * ratio
     if scaled and here.b == here.d == 0 and here.c == there.c and here.f == there.f:
-        return 0.0  # as in most sets, and found out thirteen times an image
+        return 0.0  # the usual case, tested up to thirteen times per image
     inverse = ~own.transform
     furthest = 0.0
     for down in (0, 1):
@@ -536,7 +535,7 @@ def _ground(grid: Grid) -> str:
 
 @dataclass(frozen=True)
 class _Read:
-    """Stored values (c, h, w) of some bands, and where the file declares no measurement."""
+    """Stored values (c, h, w) of some bands, and where the file declares nodata."""
 
     bands: tuple[str, ...]
     values: NDArray[Any]
@@ -550,11 +549,11 @@ def _read_layer(layer: _Layer, window: Window) -> _Read:
     return _Read(layout.bands, *stored)
 
 
-_FEW: Final = 0.01  # of the pixels: along the edge of a swath bands do not end alike
+_FEW: Final = 0.01  # of the pixels: bands end at different places along the edge of a swath
 
 
 def _say_zeros(read: _Read) -> None:
-    """Say which bands are 0, declared nodata, where others are not: these zeros are kept."""
+    """Warn of bands with declared nodata of 0 where others are measured: these zeros are kept."""
     if read.declared is None or len(read.bands) == 1:
         return
     others = ~read.declared.all(axis=0)
@@ -564,7 +563,7 @@ def _say_zeros(read: _Read) -> None:
 
 
 def _without_value(merged: Mapping[int, _Read], number: int, like: Tensor) -> Tensor:
-    """Return where a band holds a number that stands for no value, (B, H, W)."""
+    """Return where any band holds a number that is not a measurement, (B, H, W)."""
     hidden = torch.zeros_like(like)
     size = (int(like.shape[1]), int(like.shape[2]))
     for read in merged.values():
@@ -575,7 +574,7 @@ def _without_value(merged: Mapping[int, _Read], number: int, like: Tensor) -> Te
 
 
 def _merged(parts: Sequence[_Read]) -> _Read:
-    """Return bands of one resolution together: uint16 where all files are, else float32."""
+    """Merge bands of one resolution: uint16 if all files are, else float32."""
     bands = tuple(band for part in parts for band in part.bands)
     if len(parts) == 1:
         return parts[0]
@@ -593,17 +592,17 @@ def _merged(parts: Sequence[_Read]) -> _Read:
     return _Read(bands, values, declared)
 
 
-# ----------------------------------------------------------------------------- a look at the pixels
+# ----------------------------------------------------------------------- plausibility of the pixels
 
-_SAMPLE: Final = 64  # side of the nine windows that are looked at
+_SAMPLE: Final = 64  # side of the nine sampled windows, in pixels
 
 
 def find_doubt(raster: OpenRaster, whole: NativeImagery | None = None) -> Doubt | None:
-    """Look at nine small windows of an image, and return why its unit cannot be the stated one.
+    """Sample nine small windows, and return why the values contradict the stated unit, if so.
 
     Args:
         raster: The image.
-        whole: What `raster.read_native()` has read, where it has: nothing is read again.
+        whole: Result of `raster.read_native()`, if there is one; nothing is read again then.
 
     Raises:
         RasterError: If a file is damaged.
@@ -617,7 +616,7 @@ def find_doubt(raster: OpenRaster, whole: NativeImagery | None = None) -> Doubt 
 
 
 def _sample(raster: OpenRaster, whole: NativeImagery | None) -> dict[str, Tensor]:
-    """Return measured values of each band at its own resolution."""
+    """Return the measured values of each band in the sampled windows, at its own resolution."""
     step, grid = raster.coarsest, raster.grid
     side = max(step, _SAMPLE // step * step)
     found: dict[str, list[Tensor]] = {band: [] for band in raster.bands}
@@ -633,7 +632,7 @@ def _sample(raster: OpenRaster, whole: NativeImagery | None) -> dict[str, Tensor
 
 
 def _cut(native: NativeImagery, window: Window) -> NativeImagery:
-    """Return a part of an image that starts and ends between pixels of its coarsest band."""
+    """Return a window of an image, aligned to pixels of its coarsest band."""
     rows, cols = (
         slice(start, start + length)
         for start, length in ((window.row, window.height), (window.col, window.width))
