@@ -1,7 +1,7 @@
-"""The bands of a file, by name.
+"""Identify the bands of a file by name.
 
-`docs/pixels.md` has the table of what decides, and of what contradicts what. Bands have names: the
-file's own descriptions, the names of the files, or what the user states.
+Band names come from the band descriptions, the file names, or the user's statement. The table in
+`docs/pixels.md` gives their precedence and lists the contradictions that are errors.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ __all__ = [
     "only_count",
 ]
 
-# What stands behind a band in the name of a file: resolution, "(Raw)" of Copernicus Browser, level
+# Suffixes of a band in a file name: resolution, "(Raw)" of Copernicus Browser, level
 _BEHIND: Final = re.compile(r"(?:[_\-. ]+(?:\d{1,3}m|\(?raw\)?|db|sr|toa|boa))+$", re.IGNORECASE)
-_BEHIND_ENDS: Final = frozenset("mwbra)")  # all that it can end in: most names need no search
+_BEHIND_ENDS: Final = frozenset("mwbra)")  # its possible last letters: most names need no search
 _RESOLUTION: Final = re.compile(r"[_\-. ](\d{1,3})m(?=[_\-. (]|$)", re.IGNORECASE)
 _PART: Final = re.compile(r"[^_\-. ]+")
-_MOST_WORDS: Final = 3  # of the name of a band
-_WORDS: Final = re.compile(r"[A-Za-z]{3}")  # in what several parts of a name mean together
-_LETTERS: Final = re.compile(r"..")  # a letter alone is none
+_MOST_WORDS: Final = 3  # in the name of a band
+_WORDS: Final = re.compile(r"[A-Za-z]{3}")  # required in a band name of several parts
+_LETTERS: Final = re.compile(r"..")  # a single letter is not a band name
 _CODE: Final = re.compile(r"b(and)?[_ ]?\d{1,2}a?|v[vh]", re.IGNORECASE)
-# What the names of products say of their sensor: S2A_MSIL1C_..., HLS.S30, S1A_IW_GRDH_... of which
-# RTC products are made and named after; Landsat numbers its bands otherwise than Sentinel-2.
+# Sensors by product name: S2A_MSIL1C_..., HLS.S30, S1A_IW_GRDH_... (RTC products keep the name of
+# their GRD). Landsat numbers its bands differently from Sentinel-2.
 _PRODUCTS: Final = (
     (re.compile(r"S2[ABC]_MSIL1C_"), "Sentinel-2 Level-1C", frozenset({Sensor.S2_L1C})),
     (re.compile(r"S2[ABC]_MSIL2A_"), "Sentinel-2 Level-2A", frozenset({Sensor.S2_L2A})),
@@ -62,21 +62,21 @@ _PRODUCTS: Final = (
     (re.compile(r"HLS\.L30\.|L[COET]0[4-9]_L[12]"), "Landsat", frozenset[Sensor]()),
     (re.compile(r"S1[ABC]_(IW|EW|SM)_"), "Sentinel-1", frozenset({Sensor.S1_GRD, Sensor.S1_RTC})),
 )
-# Descriptions of Landsat's collection 2, and of polarisations that no encoder here takes.
+# Band descriptions of Landsat Collection 2, and polarisations that no encoder here accepts.
 _FOREIGN: Final = re.compile(r"S[RT]_B\d+|(?:.*[^A-Z])?(?:HH|HV)(?:[^A-Z].*)?", re.IGNORECASE)
 _DECIBEL: Final = re.compile(r"(?:^|[^a-z0-9])(db|decibels?)(?:[^a-z0-9]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class NamedBand:
-    """The band that the name of a file ends in.
+    """The band named at the end of a file name.
 
     Args:
         band: Canonical name.
-        beginning: What comes before it.
-        sure: Whether it is a code such as `B04` or `VV`, or all of the name. A word behind other
+        beginning: The part of the name before the band.
+        sure: Whether it is a code such as `B04` or `VV`, or the whole name. A word after other
             words (`danube_blue`) need not be a band.
-        gsd: The resolution stated behind it, in metres; 0 where none is.
+        gsd: The resolution stated after the band, in metres; 0 if none is.
     """
 
     band: str
@@ -86,14 +86,14 @@ class NamedBand:
 
 
 def named_band(stem: str, sensor: Sensor | None = None) -> NamedBand | None:
-    """Return the band that the name of a file ends in, or None.
+    """Return the band named at the end of a file name, or None.
 
-    Understood are the names of ESA (`T32UPU_20200101T100319_B02_10m`), HLS (`HLS.S30.T32UPU.B02`),
+    Supports names of ESA (`T32UPU_20200101T100319_B02_10m`), HLS (`HLS.S30.T32UPU.B02`),
     Copernicus Browser (`..._B02_(Raw)`), SNAP (`..._Sigma0_VV_db`) and bare ones (`B2`, `blue`).
 
     Args:
-        stem: The name without its suffix.
-        sensor: Whose bands; None for those of any sensor.
+        stem: The file name without its suffix.
+        sensor: Sensor whose bands are considered; None for all sensors.
 
     >>> named_band("T32UPU_B2_10m", Sensor.S2_L1C)
     NamedBand(band='B02', beginning='T32UPU', sure=True, gsd=10)
@@ -111,9 +111,9 @@ def named_band(stem: str, sensor: Sensor | None = None) -> NamedBand | None:
     return None
 
 
-@lru_cache(4096)  # a data set has few words for its bands, and asks for each file
+@lru_cache(4096)  # a data set has few band names, looked up for each file
 def _one_band(word: str, sensor: Sensor | None) -> str | None:
-    """Return the band that a word means for every sensor alike, or None."""
+    """Return the band that a word denotes, if no sensor makes it ambiguous, else None."""
     found = band_candidates(word, sensor)
     if not found or any(len(band_candidates(word, s)) > 1 for s in Sensor):
         return None
@@ -122,10 +122,10 @@ def _one_band(word: str, sensor: Sensor | None) -> str | None:
 
 @dataclass(frozen=True)
 class BandLayout:
-    """Which bands of a file are read as what.
+    """The role of each band of a file.
 
     Args:
-        bands: Canonical names of those that hold the measurement.
+        bands: Canonical names of the measured bands.
         indexes: Their numbers in the file, counted from 1.
         masks: Numbers of bands that are 0 where nothing was measured: alpha, `dataMask`.
         beside: Name -> number of the bands that are left out.
@@ -138,16 +138,16 @@ class BandLayout:
 
 
 def lay_out(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> BandLayout:
-    """Decide which band of a file is which.
+    """Assign the bands of a file.
 
     Args:
-        header: What the file says.
+        header: Header of the file.
         sensor: Sensor and product level.
-        stated: What the user says, as canonical names: all bands of the file that the sensor has,
-            in stored order, or a choice of those that the file describes.
+        stated: Canonical names stated by the user: all bands of the sensor in the file, in stored
+            order, or a subset of those that the file describes.
 
     Raises:
-        RasterError: If the file and the user contradict each other, or nobody names a band.
+        RasterError: If file and statement contradict each other, or a band is not named by either.
     """
     if header.pages:
         raise _paged(header)
@@ -184,7 +184,7 @@ _LEVELS: Final = {Sensor.S2_L1C: "Level-1C", Sensor.S2_L2A: "Level-2A"}
 
 
 def check_level(tags: Mapping[str, str], file: Path, sensor: Sensor) -> None:
-    """Check that the tags that GDAL copies from a Sentinel-2 product name no other level.
+    """Check that tags copied by GDAL from a Sentinel-2 product do not name another level.
 
     Raises:
         RasterError: If they do.
@@ -204,7 +204,7 @@ def check_level(tags: Mapping[str, str], file: Path, sensor: Sensor) -> None:
 
 
 def check_band(header: Header, sensor: Sensor, band: str) -> None:
-    """Check that a file of one band does not say that it is another.
+    """Check that a single-band file is not named or described as another band.
 
     Raises:
         RasterError: If it does.
@@ -213,7 +213,7 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
     if header.pages:
         raise _paged(header)
     if not header.descriptions[0] and stem.endswith(band) and band not in _RADAR_BANDS:
-        return  # as in most sets, and found out thirteen times an image
+        return  # the usual case, tested up to thirteen times per image
     _check_calibrated(header, sensor)
     said = [
         ("its description", _described(header, sensor)),
@@ -231,7 +231,7 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
 
 
 def _instead(found: Sequence[str], sensor: Sensor) -> str:
-    """Return what to state of a file that says itself which band it holds, or may hold."""
+    """Return the remedy for a file whose own metadata name the band, or candidates for it."""
     if not set(found) <= set(SENSOR_BANDS[sensor]):
         return f"leave it out: {sensor} has no such band"
     if len(found) > 1:
@@ -240,7 +240,7 @@ def _instead(found: Sequence[str], sensor: Sensor) -> str:
 
 
 def _check_calibrated(header: Header, sensor: Sensor) -> None:
-    """Check that a file of one band is not called `Amplitude_VV`.
+    """Check that a single-band file is not uncalibrated, such as `Amplitude_VV`.
 
     Raises:
         RasterError: If its name or description says so.
@@ -251,16 +251,16 @@ def _check_calibrated(header: Header, sensor: Sensor) -> None:
 
 
 def _described(header: Header, sensor: Sensor) -> tuple[str, ...]:
-    """Return what the description of the one band of a file can mean; a number means nothing."""
+    """Return the candidate bands of a single-band file by its description; none for a number."""
     text = header.descriptions[0]
     return () if are_numbers([text]) else band_candidates(text, sensor)
 
 
 def _named_anywhere(stem: str, sensor: Sensor) -> tuple[str, ...]:
-    """Return what the name of a file says of its one band, at the end or not, or nothing.
+    """Return the candidate bands of a single-band file by any part of its name.
 
-    A code counts, `b04`, `B4` or `vh`, of whatever sensor; where there is none, words of the
-    sensor: `T32_red_clip`. Several that differ say nothing: `B8_B4_ratio`, `green_nir`.
+    Codes of any sensor count (`b04`, `B4`, `vh`); without one, words of this sensor do
+    (`T32_red_clip`). Names with several different bands give none: `B8_B4_ratio`, `green_nir`.
     """
     named = named_band(stem, sensor) or named_band(stem)
     if named is not None and named.sure:
@@ -271,17 +271,17 @@ def _named_anywhere(stem: str, sensor: Sensor) -> tuple[str, ...]:
 
 
 def _words_in(stem: str, sensor: Sensor) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """Return what each code of a name can mean, and each word, both in order and once."""
+    """Return the candidates of each code and of each word of a name, in order, without repeats."""
     parts = _PART.findall(stem)
     codes: dict[tuple[str, ...], None] = {}
     words: dict[tuple[str, ...], None] = {}
     k = 0
     while k < len(parts):
-        for count in (3, 2, 1):  # the longest word is meant: red_edge_1 is not red
+        for count in (3, 2, 1):  # the longest match wins: red_edge_1 is not red
             text = "_".join(parts[k : k + count])
             is_code = any(_CODE.fullmatch(part) for part in (text, *parts[k : k + count]))
             found = band_candidates(text, None if is_code else sensor)
-            # a letter counts, site_b_12, and what a name begins with is a place, red_sea
+            # single letters do not count (site_b_12); a first word may be a place (red_sea)
             begins = not is_code and k == 0 and count < len(parts)
             if found and (_WORDS if count > 1 else _LETTERS).search(text) and not begins:
                 (codes if is_code else words)[found] = None
@@ -291,19 +291,19 @@ def _words_in(stem: str, sensor: Sensor) -> tuple[list[tuple[str, ...]], list[tu
 
 
 def described_unit(descriptions: Sequence[str]) -> Unit | None:
-    """Return decibels where every description says so (`VV_dB`, `Sigma0_VV_db`), else None."""
+    """Return decibels if every description states them (`VV_dB`, `Sigma0_VV_db`), else None."""
     if descriptions and all(_DECIBEL.search(text) for text in descriptions):
         return Unit.DB
     return None
 
 
 def _is_silent(descriptions: Sequence[str]) -> bool:
-    """Return whether descriptions tell no band from another: TerraMesh's are all "bands"."""
+    """Return whether descriptions distinguish no bands: those of TerraMesh are all "bands"."""
     return len(set(descriptions)) == 1 and not band_candidates(descriptions[0])
 
 
 def _check_colour_table(header: Header, sensor: Sensor) -> None:
-    """Refuse a file of one band whose values are numbers of colours.
+    """Refuse a single-band file whose values are indexes of a colour table.
 
     Raises:
         RasterError: If it is one.
