@@ -335,10 +335,11 @@ def _expand_command(file: Path) -> str:
 
 
 def _without_numbers(header: Header, sensor: Sensor, stated: Sequence[str] | None) -> Header:
-    """Return a header without descriptions that only count: `Band 1`, `Band 2` are no names.
+    """Return a header without descriptions that are mere numbers, such as `Band 1`, `Band 2`.
 
     Raises:
-        RasterError: If they can be those of Earth Engine as well (`B1 B2 B3`), and nothing tells.
+        RasterError: If they may also be names of Earth Engine (`B1 B2 B3`), and no statement
+            decides.
     """
     texts = [
         text or "alpha" * (number in header.alphas)
@@ -354,23 +355,23 @@ def _without_numbers(header: Header, sensor: Sensor, stated: Sequence[str] | Non
 
 
 def only_count(names: Sequence[str]) -> bool:
-    """Return whether the bands of an image have numbers and no names: `Band 1`, `Band 2`, alpha.
+    """Return whether the bands of an image are only numbered: `Band 1`, `Band 2`, alpha.
 
     Args:
-        names: Of all its bands, in stored order.
+        names: Names of all its bands, in stored order.
     """
     bands = [name for name in names if not is_beside(name)]
     if are_codes(bands) and len(bands) < len(names):
-        return False  # QA60 beside B1 and B2 is of Earth Engine
+        return False  # B1, B2 and QA60 come from Earth Engine
     return list(names[: len(bands)]) == bands and are_numbers(bands)
 
 
 def alike_in(name: str, sensor: Sensor) -> tuple[str, ...]:
-    """Return the bands of a sensor that are like the band that another sensor calls so, or none.
+    """Return the counterparts in one sensor of a band name of another sensor, or none.
 
     Args:
-        name: As a file spells it; of bands beside the measurement none is alike.
-        sensor: Whose bands.
+        name: Band name as spelled in the file; names of masks and the like have no counterpart.
+        sensor: Sensor whose bands are returned.
     """
     own = is_beside(name) or band_candidates(name, sensor)
     others = () if own else band_candidates(name)
@@ -399,14 +400,14 @@ def _of_one(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> B
 
 
 def _of_order(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> BandLayout:
-    """Take the stated order, or the sensor's, for a file that describes no band."""
+    """Use the stated order, or that of the sensor, for a file without band descriptions."""
     bands = stated or SENSOR_BANDS[sensor]
     every = tuple(range(1, header.count + 1))
     _check_colours(header, sensor, stated)
     if stated is None:
         _check_order(header, sensor)
     if len(bands) == header.count:
-        # also where GDAL takes the last for alpha: it is read as data
+        # even if GDAL reports the last as alpha: it is read as data
         return BandLayout(bands, every)
     kept = tuple(i for i in every if i not in header.alphas)
     if len(bands) == len(kept) and kept == every[: len(kept)]:  # an alpha band comes last
@@ -415,7 +416,7 @@ def _of_order(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) ->
 
 
 def _check_order(header: Header, sensor: Sensor) -> None:
-    """Check that the name of a file does not list its bands in another order than the usual one.
+    """Check that the file name does not list its bands in an order other than the usual one.
 
     Raises:
         RasterError: If it does, as in `S1A_VH_VV.tif`.
@@ -437,11 +438,11 @@ _COLOURS: Final = ("red", "green", "blue")
 
 
 def _check_colours(header: Header, sensor: Sensor, stated: Sequence[str] | None) -> None:
-    """Check that an order does not exchange the colours that GDAL takes bands for.
+    """Check that a band order does not contradict the colour interpretation of the file.
 
-    A stated order that shows near infrared in red is that of a false colour composite, and no
-    exchange; so is one of Sentinel-2, of which a picture shows some bands. Red, green and blue in
-    the first three places are what PNG, and GDAL for 8 bits, call any bands: a statement counts.
+    A stated order that shows near infrared in red is a false colour composite and allowed, as are
+    Sentinel-2 files of which only some bands have a colour. PNG, and GDAL for 8-bit files, call
+    the first three bands red, green and blue whatever they hold, so a statement overrules that.
 
     Raises:
         RasterError: If it does.
@@ -465,7 +466,7 @@ def _check_colours(header: Header, sensor: Sensor, stated: Sequence[str] | None)
 
 
 def _colour_of(band: str) -> str:
-    """Return whether a band is red, green or blue; empty if it is neither."""
+    """Return the colour of a band (red, green or blue), or an empty string."""
     return next((word for word in BANDS[band].words if word in _COLOURS), "")
 
 
@@ -514,7 +515,7 @@ def _of_descriptions(header: Header, sensor: Sensor, stated: tuple[str, ...] | N
 def _named_by_file(
     header: Header, sensor: Sensor, meant: dict[int, tuple[str, ...]], foreign: dict[str, str]
 ) -> dict[str, int]:
-    """Return band -> number where the descriptions alone decide."""
+    """Return band -> number as decided by the descriptions alone."""
     if any(len(found) != 1 for found in meant.values()):
         raise _not_understood(header, sensor, meant)
     optical = {Sensor.S2_L1C, Sensor.S2_L2A}
@@ -543,7 +544,7 @@ def _named_by_file(
         bands = [found[0] for found in meant.values()]
         again = next(n for n, (b, *_) in meant.items() if chosen[b] != n)
         last = chosen[meant[again][0]]
-        near = BANDS[meant[again][0]].wavelength_nm  # of narrow and broad near infrared, say
+        near = BANDS[meant[again][0]].wavelength_nm  # for example of narrow and broad near infrared
         rest = [b for b in SENSOR_BANDS[sensor] if b not in bands]
         left = min(rest, key=lambda b: abs(BANDS[b].wavelength_nm - near), default="")
         remedy = (
@@ -564,7 +565,7 @@ def _named_by_file(
 
 
 def _one_of_dates(header: Header, meant: Mapping[int, tuple[str, ...]]) -> str:
-    """Return how to keep one date of a stack of several, each with the same bands."""
+    """Return the remedy that keeps one date of a stack of dates with the same bands."""
     first: dict[str, int] = {}
     for number, (band, *_) in meant.items():
         first.setdefault(band, number)
@@ -583,7 +584,7 @@ def _as_stated(
     meant: dict[int, tuple[str, ...]],
     stated: tuple[str, ...],
 ) -> dict[str, int]:
-    """Return band -> number where the user states an order, or chooses among the descriptions."""
+    """Return band -> number for a stated order, or a stated subset of the descriptions."""
     if len(stated) == header.count and len(meant) < header.count:
         missing = [t for i, t in enumerate(header.descriptions, 1) if i not in meant]
         raise _contradicted(header, stated, f"{', '.join(missing)}: no band of {sensor}")
@@ -619,7 +620,7 @@ def _contradicted(
     )
 
 
-# What stacks of so many Sentinel-2 bands mostly hold, for the examples in remedies.
+# Usual contents of Sentinel-2 stacks by number of bands, for the examples in remedies.
 _USUAL: Final[Mapping[int, str]] = {
     3: "B04 B03 B02",
     4: "B02 B03 B04 B08",
@@ -630,10 +631,10 @@ _USUAL: Final[Mapping[int, str]] = {
 
 
 def _in_order(header: Header, sensor: Sensor) -> str:
-    """Return what to state of a file that does not describe its bands.
+    """Return the remedy for a file that does not describe its bands.
 
-    An example says under which condition it is right. The colours that GDAL takes bands for decide
-    its order; where nothing tells what the bands can be, there is none.
+    The example in it is conditional ("if they are these"). Its order follows the colour
+    interpretation of the file; if the likely bands are unknown, no example is given.
     """
     every, count = SENSOR_BANDS[sensor], header.count
     if count == 1:
@@ -656,7 +657,7 @@ def _in_order(header: Header, sensor: Sensor) -> str:
 
 
 def _cut_to(header: Header, sensor: Sensor) -> str:
-    """Return how to keep the bands of a sensor, by colour where GDAL takes some for colours."""
+    """Return the remedy that keeps the bands of a sensor, by colour interpretation if possible."""
     every, count = SENSOR_BANDS[sensor], header.count
     file = quote(str(header.file))
     colours = [_colour_of(band) for band in every]
@@ -670,7 +671,7 @@ def _cut_to(header: Header, sensor: Sensor) -> str:
 
 
 def _which(header: Header, sensor: Sensor) -> str:
-    """Return what to state of a file of one band."""
+    """Return the remedy for a single-band file."""
     every = SENSOR_BANDS[sensor]
     inside = [band for band in _named_anywhere(header.file.stem, sensor) if band in every]
     if len(inside) == 1:
@@ -688,7 +689,7 @@ def _which(header: Header, sensor: Sensor) -> str:
 
 
 def _ends(stem: str) -> list[str]:
-    """Return what a name ends in after each of its separators, the longest first."""
+    """Return the parts of a name after each of its separators, longest first."""
     return [stem[found.end() :] for found in re.finditer(r"[-_. ]", stem)]
 
 
@@ -703,7 +704,7 @@ def _unnamed(header: Header, sensor: Sensor) -> RasterError:
 
 
 def _paged(header: Header) -> RasterError:
-    every = [page.partition("?")[0] for page in header.pages]  # an address may carry a key
+    every = [page.partition("?")[0] for page in header.pages]  # a URL may carry an access key
     first, file = every[0], header.file
     bands = "1 band" if header.count == 1 else f"{header.count} bands"
     apart = copy_command(first, file.with_name(f"{file.stem}_1.tif"))
@@ -831,12 +832,12 @@ def _to_understand(
     unclear: dict[int, tuple[str, ...]],
     choice: str,
 ) -> str:
-    """Return what to do about descriptions that are not understood, beside a choice of others."""
+    """Return the remedy for descriptions that are not understood, with the known bands if any."""
     first, found = next(iter(unclear.items()))
     left = [b for b in SENSOR_BANDS[sensor] if (b,) not in meant.values()]
     said = without_image_number(header.descriptions[first - 1], sensor)
     if choice and said not in left and (said is not None or not left):
-        return choice  # it is no band, or of another image, in which it is what another is here
+        return choice  # not a band, or that of a second image whose counterpart is present already
     name = said or (found or tuple(left) or SENSOR_BANDS[sensor])[0]
     return (choice and f"{choice}, or ") + (
         f"write into the file what they are; if band {first} is {name}, by: "

@@ -1,14 +1,14 @@
-"""What a file says of its values: the unit they are in, and which layers are masks.
+"""Metadata of a file: the unit of its values, and which of its layers are masks.
 
-The unit of stored values is what a file or a product says of it, or what the user states: one of
-the two is needed, and both must agree (`settle`, which decides the sensor too). GDAL's convention
-is: physical value = stored value x scale + offset (GDAL raster data model). For Sentinel-2 the
-physical value is reflectance, so the pair names the unit of the stored values: 1e-4 and 0 are
-digital numbers, 1e-4 and -0.1 those with the offset of processing baseline 04.00. For radar the
-physical value is backscatter, in the unit that the user or the band's name states.
+The unit of stored values comes from the metadata of the file or product, or from the user; one is
+required, and both must agree (`settle`, which also decides the sensor). By GDAL's convention,
+physical value = stored value x scale + offset (GDAL raster data model). For Sentinel-2 the physical
+value is reflectance, so the pair determines the unit of the stored values: 1e-4 and 0 are digital
+numbers, 1e-4 and -0.1 those with the offset of processing baseline 04.00. For radar the physical
+value is backscatter, in the unit that the user or the band name states.
 
-Products put cloud masks, probabilities and angles into the same file, or beside the bands in files
-of their own. They are left out by name; a mask of clouds is applied where it is asked for.
+Products store cloud masks, probabilities and angles in the same file or in separate ones. These
+layers are left out by name; a cloud mask is applied on request.
 """
 
 from __future__ import annotations
@@ -70,17 +70,17 @@ Word = TypeVar("Word", Sensor, Unit)
 
 
 def settle(what: str, stated: Word | None, found: Word | None, by: str, where: object) -> Word:
-    """Return a sensor or unit that is stated, or that the product says.
+    """Return the sensor or unit given by the user or by the product metadata.
 
     Args:
-        what: Which of the two, as an argument is called: `sensor` or `unit`.
-        stated: By the user; None where nothing is.
-        found: In the product; None where it says nothing.
-        by: What says it in the product.
+        what: Name of the argument: `sensor` or `unit`.
+        stated: Statement of the user, or None.
+        found: Value in the product metadata, or None.
+        by: The metadata element that gives `found`.
         where: File or name.
 
     Raises:
-        SpecError: If neither says it, or they say different things.
+        SpecError: If neither gives it, or they disagree.
     """
     if stated is not None and found is not None and stated is not found:
         raise SpecError(
@@ -103,7 +103,7 @@ def settle(what: str, stated: Word | None, found: Word | None, by: str, where: o
 
 
 _SILENT: Final = (1.0, 0.0)
-_TO_DN: Final = (1.0, -1000.0)  # makes digital numbers, not reflectance, of those with the offset
+_TO_DN: Final = (1.0, -1000.0)  # removes the offset: the result is digital numbers, not reflectance
 _TOLERANCE: Final = 1e-3  # of the scale: writers round to float32
 # (scale, offset) -> unit of the stored values
 _STORED: Final[Mapping[Unit, tuple[tuple[float, float], ...]]] = {
@@ -117,13 +117,13 @@ _PHYSICAL: Final = frozenset({Unit.REFLECTANCE, *_RADAR})
 
 @dataclass(frozen=True)
 class TagScaling:
-    """What becomes of stored values.
+    """How stored values are converted when they are read.
 
     Args:
-        unit: Of the values as they are read.
-        stored: Of the values in the file; None where it has no name.
-        factors: (scale, offset) of each band; empty where stored values are read as they are.
-        tags: (scale, offset) of each band as the file states them; empty where it states none.
+        unit: Unit of the values after reading.
+        stored: Unit of the values in the file; None if it is not one of `Unit`.
+        factors: Applied (scale, offset) of each band; empty if stored values are not converted.
+        tags: (scale, offset) of each band in the file; empty if it has none.
     """
 
     unit: Unit
@@ -135,8 +135,8 @@ class TagScaling:
         """Return physical values (c, h, w) of some bands, float32, or the stored ones.
 
         Args:
-            values: As stored.
-            bands: Which of the bands of the image they are, counted from 0.
+            values: Stored values.
+            bands: Their band numbers in the image, counted from 0.
         """
         if not self.factors:
             return values
@@ -157,12 +157,12 @@ def read_scaling(
     Args:
         pairs: Scale and offset of each band.
         sensor: Sensor and product level.
-        stated: What the user says, if anything.
-        described: What the descriptions or unit tags of the bands say, if anything.
-        where: The file, for the message of an error.
+        stated: Unit stated by the user, if any.
+        described: Unit in the descriptions or unit tags of the bands, if any.
+        where: The file, for the error message.
 
     Raises:
-        RasterError: If the two contradict each other, or neither says anything.
+        RasterError: If tags and statement contradict each other, or neither gives a unit.
     """
     if described is not None and stated not in {None, described}:
         raise _contradiction(f"bands described as {described}", stated, described, where)
@@ -183,13 +183,13 @@ def read_scaling(
             raise _unstated(sensor, where)
         return TagScaling(stated, stated)
     if stated is not None and stated not in UNITS[sensor]:
-        return TagScaling(stated, stated)  # refused with the other contradictions of a spec
+        return TagScaling(stated, stated)  # refused later, by the checks of the spec
     stored = _stored_unit(said, sensor)
     if len(said) != len(pairs) and (stated is None or stated in _PHYSICAL):
         raise _partly(pairs, stored, where)
     if stated in _PHYSICAL or (stated is None and stored is None):
         if stated is None and Unit.REFLECTANCE not in UNITS[sensor]:
-            raise _unstated(sensor, where)  # a scale alone does not tell decibels from power
+            raise _unstated(sensor, where)  # a scale alone does not distinguish decibels from power
         factors = tuple((1e-4, -0.1) if stored and _near(p, _TO_DN) else p for p in pairs)
         return TagScaling(stated or Unit.REFLECTANCE, stored, factors, tuple(pairs))
     if stated is Unit.DN and all(_near(pair, _TO_DN) for pair in pairs):
@@ -200,7 +200,7 @@ def read_scaling(
     return TagScaling(stored, stored, tags=tuple(pairs))
 
 
-# What is written where the quantification value 10000 and the offset -1000 of a product are copied.
+# Tags that result when quantification value 10000 and offset -1000 of a product are copied as such.
 _COPIED: Final[Mapping[tuple[float, float], tuple[float, float]]] = {
     (1e-4, -1000.0): (1e-4, -0.1),
     (1e4, -1000.0): (1e-4, -0.1),
@@ -210,14 +210,14 @@ _COPIED: Final[Mapping[tuple[float, float], tuple[float, float]]] = {
 
 
 def _check_convention(said: Sequence[tuple[float, float]], where: Path) -> None:
-    """Check that scale and offset are GDAL's, and not quantification value and offset as they are.
+    """Check that scale and offset follow GDAL's convention, and were not copied from the product.
 
     Raises:
-        RasterError: If they are these.
+        RasterError: If they are the product's quantification value and offset.
     """
     for wrong, right in _COPIED.items():
         write = f"array.attrs.update(scale_factor={right[0]!r}, add_offset={right[1]!r})"
-        if where.suffix:  # of a file
+        if where.suffix:  # a file, not an array
             write = with_scale(where, *right)
         if said and all(np.allclose(pair, wrong, rtol=_TOLERANCE, atol=1e-6) for pair in said):
             raise RasterError(
@@ -230,18 +230,18 @@ def _check_convention(said: Sequence[tuple[float, float]], where: Path) -> None:
             )
 
 
-# What the largest absolute value of an image is at least, once its scale is applied: 45 of the
-# digital numbers and 1.15 of the 8-bit numbers of reflectance; no image lies within 5 dB of 0.
+# Lower bound of the largest absolute value of an image after scaling: 45 in digital numbers or 1.15
+# in 8-bit numbers for reflectance; no radar image lies entirely within 5 dB of 0.
 _LEAST: Final[Mapping[Unit, float]] = {
     Unit.REFLECTANCE: 0.0045,
     Unit.POWER: 0.0045,
     Unit.DB: 5.0,
 }
-# With the offset of baseline 04.00, 1000 is a reflectance of 0, and shadow and water
-# are taken for up to 0.01 less by the correction of the atmosphere.
+# With the offset of baseline 04.00, 1000 is a reflectance of 0; atmospheric correction can push
+# shadow and water up to 0.01 below that.
 _DARKEST: Final = 900
-_TELLING: Final = 16  # pixels; the size of fewer tells nothing
-_LOOKED_AT: Final = 1 << 14  # pixels of a band; of a larger one a regular choice
+_TELLING: Final = 16  # pixels; fewer are not conclusive
+_LOOKED_AT: Final = 1 << 14  # pixels per band; larger bands are subsampled regularly
 
 
 def check_unscaled(
@@ -252,23 +252,23 @@ def check_unscaled(
     where: object,
     remedy: str,
 ) -> None:
-    """Check that values which a scale is stated for were not multiplied by it already.
+    """Check that values with a stated scale have not been scaled already.
 
-    A scale is there to store fractions as whole numbers. Arithmetic keeps the attributes of an
-    array, and a conversion to floats the tags of a file: then they belong to numbers that are gone.
-    Fractions alone are no sign of it, as averages of stored numbers are fractions as well; they
-    have the size of stored numbers, though.
+    A scale stores fractions as integers. Arithmetic keeps the attributes of an array, and
+    conversion to floats keeps the tags of a file, which then describe values that no longer exist.
+    Fractions alone prove nothing, since averages of stored integers are fractions too, but those
+    keep the magnitude of stored integers.
 
     Args:
-        values: As stored, (c, h, w).
-        declared: True where they are declared to be no measurement; None where nowhere.
-        scaling: What their file or array states.
-        bands: Which of its bands they are, counted from 0.
+        values: Stored values, (c, h, w).
+        declared: True where the file declares nodata; None if nowhere.
+        scaling: Scaling stated by the file or array.
+        bands: Band numbers of the values, counted from 0.
         where: File or name.
-        remedy: How the statement is taken away there.
+        remedy: How to remove the scale there.
 
     Raises:
-        RasterError: If they are fractions that the scale makes next to nothing of.
+        RasterError: If the values are fractions so small that the scale was applied before.
     """
     if values.dtype.kind != "f" or not scaling.tags or values[0].size < _TELLING:
         return
@@ -294,16 +294,17 @@ def check_unscaled(
 def check_offset(
     values: NDArray[Any], declared: NDArray[np.bool_], scaling: TagScaling, where: str, remedy: str
 ) -> None:
-    """Check that an array from which the offset was taken does not state it still.
+    """Check that an array whose offset was subtracted does not state that offset any more.
 
-    Whole numbers stay whole then. Of an array alone: the tags of a file are of what is stored.
+    The values are integers before and after, so `check_unscaled` cannot see it. For arrays only:
+    the tags of a file describe the stored values.
 
     Args:
-        values: As stored, (c, h, w).
-        declared: True where they are declared to be no measurement.
-        scaling: What the array states.
+        values: Stored values, (c, h, w).
+        declared: True where nodata is declared.
+        scaling: Scaling stated by the array.
         where: Its name.
-        remedy: How the statement is taken away.
+        remedy: How to remove the offset there.
 
     Raises:
         RasterError: If most pixels would have reflectance well below 0 in each of several bands.
@@ -328,7 +329,7 @@ def check_offset(
 def _sample(
     values: NDArray[Any], declared: NDArray[np.bool_] | None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return a regular choice of the pixels, and which of its values count."""
+    """Return regularly sampled pixels, and which of their values are measured."""
     step = max(1, math.isqrt(values[0].size // _LOOKED_AT))
     some = values[:, ::step, ::step]
     counts = np.isfinite(some) & (some != 0)
@@ -343,19 +344,19 @@ def unit_of_baseline(baseline: float) -> Unit:
     return Unit.DN_OFFSET1000 if baseline >= _OFFSET_SINCE else Unit.DN
 
 
-_BASELINE: Final = re.compile(r"0\d\.\d{2}")  # 99.99 is that of products made by oneself
+_BASELINE: Final = re.compile(r"0\d\.\d{2}")  # 99.99 marks products that users processed themselves
 
 
 def check_baseline(tags: Mapping[str, str], scaling: TagScaling, where: Path) -> None:
-    """Check that the baseline that GDAL copies from a Sentinel-2 product is that of the unit.
+    """Check the unit against the processing baseline that GDAL copies from a Sentinel-2 product.
 
     Args:
-        tags: Of the file.
-        scaling: What its values are; where its bands have a scale, that tells more than this.
-        where: The file, for the message of an error.
+        tags: Tags of the file.
+        scaling: Its scaling; scale tags of the bands take precedence over the baseline.
+        where: The file, for the error message.
 
     Raises:
-        RasterError: If 1000 is added by one and not by the other.
+        RasterError: If only one of the two includes the offset of 1000.
     """
     text = tags.get("PROCESSING_BASELINE", "").strip()
     units = {Unit.DN, Unit.DN_OFFSET1000}
@@ -376,7 +377,7 @@ def check_baseline(tags: Mapping[str, str], scaling: TagScaling, where: Path) ->
 
 
 def without_scale(file: Path | str) -> str:
-    """Return the command that takes scale and offset out of a file and leaves its values."""
+    """Return the command that removes scale and offset from a file and keeps its values."""
     return with_scale(file, 1, 0)
 
 
@@ -395,7 +396,7 @@ def _near(pair: tuple[float, float], other: tuple[float, float]) -> bool:
 
 
 def _stored_unit(said: Sequence[tuple[float, float]], sensor: Sensor) -> Unit | None:
-    """Return the unit that all pairs name, or None."""
+    """Return the unit that all pairs determine, or None."""
     for unit, known in _STORED.items():
         if unit in UNITS[sensor] and all(any(_near(p, k) for k in known) for p in said):
             return unit
@@ -407,7 +408,7 @@ def _shown(pairs: Sequence[tuple[float, float]]) -> str:
 
 
 OTHER_UNIT: Final = "the file states another unit than the user"
-"""The problem of tags that contradict, for those who know more of a file than its path."""
+"""Problem text of contradicting tags, for callers that add context to the error."""
 
 
 def _contradiction(found: str, stated: Unit | None, right: Unit, where: Path) -> RasterError:
@@ -434,7 +435,7 @@ def _partly(pairs: Sequence[tuple[float, float]], stored: Unit | None, where: Pa
 
 
 NO_UNIT: Final = "neither the user nor the file states the unit of the values"
-"""The problem of a file without a unit, for those who know more of it than its path."""
+"""Problem text of a missing unit, for callers that add context to the error."""
 
 
 def _unstated(sensor: Sensor, where: Path) -> RasterError:
@@ -450,10 +451,10 @@ def _unstated(sensor: Sensor, where: Path) -> RasterError:
 
 # --------------------------------------------------------------------------- masks and other layers
 
-# What products call bands that hold no reflectance and no backscatter, in lower case without
-# separators: the Sentinel-2 product specification (S2-PDGS-TAS-DI-PSD, L2A), the Earth Engine
-# catalogue (COPERNICUS/S2_SR_HARMONIZED, S1_GRD, CLOUD_SCORE_PLUS), Sentinel Hub's data pages, the
-# HLS v2.0 user guide, SNAP and ASF's RTC products; and the common spectral indices.
+# Names of bands that hold neither reflectance nor backscatter, in lower case without separators,
+# from the Sentinel-2 product specification (S2-PDGS-TAS-DI-PSD, L2A), the Earth Engine catalogue
+# (COPERNICUS/S2_SR_HARMONIZED, S1_GRD, CLOUD_SCORE_PLUS), Sentinel Hub's data pages, the HLS v2.0
+# user guide, SNAP and ASF's RTC products; and the common spectral indices.
 # fmt: off
 _BESIDE: Final = frozenset({
     "scl", "qa10", "qa20", "qa60", "mskcldprb", "msksnwprb", "mskclassiopaque", "mskclassicirrus",
@@ -473,17 +474,17 @@ _RESOLUTION_AT_END: Final = re.compile(r"[ _-]\d{1,3}m$")
 
 
 class CloudMask(StrEnum):
-    """A band that says where clouds are, by the name its product gives it.
+    """Cloud masks, by the names used in their products.
 
     * `SCL`: the scene classification of Level-2A. Masked are 0 (no data), 1 (saturated or
       defective), 3 (cloud shadow), 8 and 9 (cloud of medium and high probability) and 10 (thin
       cirrus); kept are dark areas, vegetation, soil, water, unclassified and snow (Sentinel-2
       product specification, table of the scene classification).
     * `QA60`: bits 10 (opaque cloud) and 11 (cirrus) of Earth Engine's Sentinel-2 collections.
-      Between 25 January 2022 and 28 February 2024 the products had no such masks, and there the
-      band says "no cloud" everywhere. 255 is nothing to judge by.
+      Products from 25 January 2022 to 28 February 2024 had no such masks, and the band is "no
+      cloud" everywhere. 255 is unknown, and masked.
     * `MSK_CLDPRB`: Level-2A's probability of cloud in per cent, and s2cloudless in Earth Engine.
-      Masked from 40, the threshold of 0.4 at which s2cloudless was published.
+      Masked from 40 on, the threshold of 0.4 published for s2cloudless.
     * `CLP`: the same from Sentinel Hub, where 255 means 1: masked from 102.
     * `CLM`: Sentinel Hub's mask: 1 is cloud, 255 no data.
     * `FMASK`: HLS: bits 1 (cloud), 2 (adjacent to one) and 3 (shadow), and 255, no data (HLS v2.0
@@ -502,7 +503,7 @@ class CloudMask(StrEnum):
         """Return the mask of that name.
 
         Raises:
-            RasterError: If eofm does not know how to read it.
+            RasterError: If the name is not known.
         """
         text = str(text)
         found = next((mask for mask in cls if mask.is_called(text)), None)
@@ -517,11 +518,11 @@ class CloudMask(StrEnum):
         )
 
     def is_called(self, name: str) -> bool:
-        """Return whether a product calls this mask by that name."""
+        """Return whether a name denotes this mask in any product."""
         return word_of(name) in _SPELLINGS[self]
 
     def largest(self, values: NDArray[Any]) -> float:
-        """Return the largest value of a mask, 0 at least; fills and what is no number do not count.
+        """Return the largest value of a mask, at least 0, without fill values and NaN.
 
         Args:
             values: The mask, or a window of it.
@@ -529,7 +530,7 @@ class CloudMask(StrEnum):
         return float(values[np.isfinite(values) & ~self._filled(values)].max(initial=0))
 
     def _filled(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return where a value is one with which files are filled, and none of the mask."""
+        """Return where a value is a fill value of files, which the mask itself does not use."""
         return np.isin(values, (65_535,) if self is CloudMask.CLP else (255, 65_535))
 
     def clouded(
@@ -539,18 +540,18 @@ class CloudMask(StrEnum):
         *,
         sure: bool = False,
     ) -> NDArray[np.bool_]:
-        """Return where there is cloud, shadow or nothing to judge by, for values as stored.
+        """Return where stored values mean cloud, shadow or unknown.
 
         Args:
             values: The mask, or a window of it.
-            largest: Of a window: what returns the largest value of the whole mask, if need be.
-            sure: Whether the file itself says which numbers these are, as by the unit `%`. Without
-                that, a mask that knows 0 and 1 alone may be one of cloud and no cloud.
+            largest: For a window: a function that returns the largest value of the whole mask.
+            sure: Whether the file declares the meaning of its values, for example by the unit `%`.
+                Otherwise a mask with only 0 and 1 may be a binary cloud mask.
 
         Raises:
-            RasterError: If they are none of this mask: fractions where there are classes or bits,
-                a probability of 0 to 1 where there are per cent, more than 100 of them, or 0 and 1
-                alone, of which neither would be cloud.
+            RasterError: If the values are not those of this mask: fractions for classes or bits,
+                probabilities of 0 to 1 for per cent, more than 100 per cent, or only 0 and 1,
+                neither of which would be cloud.
         """
         known = np.isfinite(values)
         values = np.where(known, values, 0)
@@ -576,7 +577,7 @@ class CloudMask(StrEnum):
         return masked
 
     def _check_more(self, largest: Callable[[], float]) -> None:
-        """Refuse 0 and 1 alone: whoever made cloud and no cloud of a mask often kept its name."""
+        """Refuse only 0 and 1: binary masks derived from a product often keep its name."""
         if largest() > 1:
             return
         raise RasterError(
@@ -588,7 +589,7 @@ class CloudMask(StrEnum):
         )
 
     def _check_most(self, most: float) -> None:
-        """Refuse probabilities beyond the largest there is: they count in another unit."""
+        """Refuse probabilities above their maximum: they are in another unit."""
         if most <= _MOST_OF[self]:
             return
         remedy = "export the mask anew as its product has it"
@@ -605,7 +606,7 @@ class CloudMask(StrEnum):
         )
 
     def _check_whole(self, values: NDArray[Any], largest: Callable[[], float] | None) -> None:
-        """Refuse fractions; of a probability, which has a largest value, only fractions of 1."""
+        """Refuse fractions; for a probability, which has `largest`, only values of 0 to 1."""
         fractions = values[values != np.rint(values)]
         if not fractions.size:
             return
@@ -619,15 +620,15 @@ class CloudMask(StrEnum):
             )
 
 
-# By class: all but dark areas, vegetation, soil, water, unclassified and snow. 12 stands for all
-# above it, which are no class, as 255.
+# Indexed by class: all but dark areas, vegetation, soil, water, unclassified and snow. 12 stands
+# for all values above it, which are not classes, such as 255.
 _OBSCURED: Final = ~np.isin(np.arange(13), (2, 4, 5, 6, 7, 11))
 _RANGES: Final = {  # of the probabilities
     CloudMask.MSK_CLDPRB: "per cent, 0 to 100",
     CloudMask.CLP: "0 to 255, which stands for 1",
 }
 _MOST_OF: Final = {CloudMask.MSK_CLDPRB: 100, CloudMask.CLP: 255}
-# Of these, 1 is no cloud: 1 per cent, 1 of 255, a bit that the product does not use.
+# In these, 1 does not mean cloud: 1 per cent, 1 of 255, a bit that the product does not use.
 _NO_CLOUD_BY_1: Final = frozenset(
     {CloudMask.MSK_CLDPRB, CloudMask.CLP, CloudMask.QA60, CloudMask.FMASK}
 )
@@ -645,12 +646,12 @@ _SPELLINGS: Final[Mapping[CloudMask, frozenset[str]]] = {
 
 
 def mask_called(name: str) -> CloudMask | None:
-    """Return the cloud mask that products call by a name, if there is one."""
+    """Return the cloud mask that a name denotes, if any."""
     return next((mask for mask in CloudMask if mask.is_called(name)), None)
 
 
 def use_of(name: str, sensor: Sensor) -> str:
-    """Return what becomes of a band beside the measurement, for a note."""
+    """Return the note on a band that is not read as a measurement."""
     if mask_called(name) is not None:
         return "a cloud mask, applied only where it is asked for"
     return f"left out, no band of {sensor} that was asked for"
@@ -662,7 +663,7 @@ def word_of(name: str) -> str:
 
 
 def is_beside(name: str) -> bool:
-    """Return whether a name is that of a band beside the measurement."""
+    """Return whether a name denotes a mask, an angle or another auxiliary layer."""
     return word_of(name) in _BESIDE
 
 
@@ -671,21 +672,21 @@ def declares_measured(name: str) -> bool:
     return word_of(name) in _DECLARES
 
 
-_SIDE: Final = 1024  # pixels of a mask that are looked at first, in each direction
+_SIDE: Final = 1024  # pixels per side of the first, subsampled read of a mask
 _PER_CENT: Final = frozenset({"%", "percent", "per cent", "percentage"})
 _OF_ESA: Final = re.compile(r"(MSK_CLDPRB|CLD)_\d{2}m\.jp2")  # in QI_DATA of a SAFE product
 
 
 def clouds_of_file(mask: CloudMask, dataset: DatasetReader, grid: Grid) -> Clouds:
-    """Return the cloud mask that is a file of its own.
+    """Return the cloud mask in a file of its own.
 
     Args:
-        mask: How its values are read.
+        mask: Kind of mask.
         dataset: The open file.
-        grid: Of the finest band of the image.
+        grid: Grid of the finest band of the image.
 
     Raises:
-        RasterError: If it holds several bands, or covers other ground than the image.
+        RasterError: If it has several bands, or does not cover the image.
     """
     bands = [colour for colour in dataset.colorinterp if colour is not ColorInterp.alpha]
     if len(bands) > 1:
@@ -705,14 +706,14 @@ class Clouds:
     """An open cloud mask.
 
     Args:
-        mask: How its values are read.
+        mask: Kind of mask.
         dataset: Its file.
-        index: Its number in the file, counted from 1.
-        grid: Of the finest band of the image. The mask's pixels are as large, or a whole multiple,
-            or a whole fraction.
+        index: Its band number in the file, counted from 1.
+        grid: Grid of the finest band of the image. The pixel size of the mask is the same, an
+            integer multiple or an integer fraction.
 
     Raises:
-        RasterError: If the mask covers other ground than the image.
+        RasterError: If the mask does not cover the image.
     """
 
     mask: CloudMask
@@ -737,9 +738,9 @@ class Clouds:
             )
 
     def read(self, window: Window) -> NDArray[np.bool_]:
-        """Return where a window of the image, on its finest grid, is under clouds."""
+        """Return where a window of the image, on its finest grid, is masked."""
         n = self.dataset.height // self.grid.height
-        if n > 1:  # a pixel is clouded where anything below it is
+        if n > 1:  # a pixel is masked if any finer pixel in it is
             finer = Window(window.row * n, window.col * n, window.height * n, window.width * n)
             below = self._clouded(finer)
             return np.asarray(below.reshape(window.height, n, window.width, n).any(axis=(1, 3)))
@@ -764,12 +765,12 @@ class Clouds:
             raise
 
     def _undeclared(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return where the file says that nothing is known; 0 is what masks call clear sky."""
+        """Return where the mask is nodata; 0 never is, as it means clear sky."""
         nodata = self.dataset.nodatavals[self.index - 1]
         return np.zeros(values.shape, np.bool_) if not nodata else values == nodata
 
     def _hidden(self, window: Window) -> NDArray[np.bool_]:
-        """Return where a mask of the file itself says that nothing is known."""
+        """Return where the file's own validity mask excludes the pixel."""
         flags = self.dataset.mask_flag_enums[self.index - 1]
         if MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags:
             return np.zeros((window.height, window.width), np.bool_)
@@ -779,13 +780,13 @@ class Clouds:
 
     @cached_property
     def _sure(self) -> bool:
-        """Whether the file says that it holds per cent: by its unit, or by ESA's name for it."""
+        """Whether the file declares per cent, by its unit or by ESA's file name."""
         unit = (self.dataset.units[self.index - 1] or "").strip().casefold()
         return unit in _PER_CENT or _OF_ESA.fullmatch(Path(self.dataset.name).name) is not None
 
     @cached_property
     def _largest(self) -> float:
-        """The largest value of the whole mask; of a large one, few pixels tell it mostly."""
+        """The largest value of the whole mask; a subsampled read usually suffices."""
         size = self.dataset.shape
         few = (min(_SIDE, size[0]), min(_SIDE, size[1]))
         with foreign(RasterError, "the cloud mask cannot be read", where=self.dataset.name):
