@@ -1,18 +1,17 @@
-"""One raster file: its name for GDAL, opening it, its header, reading a window with its mask.
+"""Open one raster file through GDAL, and read its header and windows with their mask.
 
-What cannot be read is said to be what it is, by its first bytes and its name, with what to do.
+Supported are GeoTIFF, JPEG 2000 and VRT, and pictures without georeference (JPEG, PNG). Other files
+are identified by their first bytes and name, so that the error can say what to do.
 
-GeoTIFF, JPEG 2000 and VRT, and pictures (JPEG, PNG), which say nothing of their place.
-`AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such a file are those of pixel
-centres, and its transform is moved by half a pixel, to the corner.
+`AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such a file refer to pixel
+centres, and its transform is shifted by half a pixel to the corner. TIFFTAG_DATETIME, the time of
+writing, is not used as acquisition date.
 
-TIFFTAG_DATETIME is no date of acquisition: it is the time at which the file was written.
-
-The georeference comes from the bytes of the file, at a tenth of the cost of opening it for that.
-GDAL builds a CRS for every file it opens. The bands of one image have the same CRS: where the bytes
-that define it are equal, one file is opened in full and the others without. Only the plain case is
-read here (little-endian, not BigTIFF, one tie point, pixels as areas); for any other the answer
-is None, and GDAL is asked. Tags and keys: OGC GeoTIFF 1.1 (19-008r4), sections 7 and 8.
+GDAL builds a CRS for every file it opens, which is slow for an image of one file per band. The
+georeference is therefore parsed from the bytes of the files, at a tenth of the cost: if the bytes
+that define the CRS are equal, one file is opened in full and the others without a CRS. Only the
+common case is parsed here (little-endian, not BigTIFF, one tie point, pixels as areas); any other
+is left to GDAL. Tags and keys: OGC GeoTIFF 1.1 (19-008r4), sections 7 and 8.
 """
 
 from __future__ import annotations
@@ -76,8 +75,8 @@ __all__ = [
 
 # --------------------------------------------------------------------------------------------- tags
 
-# In order of preference; names are compared in upper case, in which HLS, Landsat and SNAP write
-# theirs. The start counts where a product states start and end.
+# In order of preference, compared in upper case as HLS, Landsat and SNAP write them. Of start and
+# end, the start is used.
 _TAGS: Final = (
     "DATETIME",  # STAC, and xarray's name of it
     "START_DATETIME",  # STAC
@@ -111,7 +110,7 @@ def acquisition_date(tags: Mapping[str, str]) -> str:
 
 
 def _moment(text: str) -> datetime | None:
-    """Return the time that a text states, in UTC without saying so, or None."""
+    """Return the time in a text, as a naive datetime in UTC, or None."""
     if _MILLISECONDS.fullmatch(text):
         return datetime.fromtimestamp(float(text) / 1000, UTC).replace(tzinfo=None, microsecond=0)
     plain = _FRACTION.sub("", text)
@@ -130,7 +129,7 @@ def _moment(text: str) -> datetime | None:
 # ------------------------------------------------------------------------------------ georeference
 
 
-_DIRECTORY_BYTES: Final = 8192  # bytes that hold the directory of nearly every file
+_DIRECTORY_BYTES: Final = 8192  # bytes; contains the directory of nearly every file
 _SCALE, _TIE, _MATRIX, _KEYS, _DOUBLES, _TEXT = 33550, 33922, 34264, 34735, 34736, 34737
 _WIDTHS: Final = {2: 1, 3: 2, 12: 8}  # bytes of the types of these tags: text, short, double
 _RASTER_TYPE: Final = 1025
@@ -139,11 +138,11 @@ _PIXEL_IS_AREA: Final = 1
 
 @dataclass(frozen=True)
 class GeoTags:
-    """Where a file lies.
+    """The georeference of a file.
 
     Args:
-        transform: From (column, row) of a pixel's corner to coordinates.
-        keys: What defines its CRS, as it stands in the file.
+        transform: From (column, row) of a pixel corner to coordinates.
+        keys: The bytes of the file that define its CRS.
     """
 
     transform: Affine
@@ -151,7 +150,7 @@ class GeoTags:
 
 
 def read_geo_tags(file: Path) -> GeoTags | None:
-    """Return where a file lies, or None where it is not the plain case or cannot be read."""
+    """Return the georeference of a file, or None if it is not the common case or unreadable."""
     try:
         with file.open("rb", buffering=0) as stream:
             head = stream.read(_DIRECTORY_BYTES)
@@ -162,7 +161,7 @@ def read_geo_tags(file: Path) -> GeoTags | None:
     try:
         return _parse(head)
     except (struct.error, KeyError):
-        return None  # another type, or beyond the bytes that were read
+        return None  # another type, or outside the bytes that were read
 
 
 def _parse(head: bytes) -> GeoTags | None:
@@ -175,7 +174,7 @@ def _parse(head: bytes) -> GeoTags | None:
         if tag in {_SCALE, _TIE, _KEYS, _DOUBLES, _TEXT}:
             size = _WIDTHS[kind] * length
             if size <= 4:
-                return None  # stands in the directory itself: none of these does
+                return None  # stored in the directory itself, which none of these tags should be
             found[tag] = _cut(head, value, size)
     if not {_SCALE, _TIE, _KEYS} <= found.keys() or len(found[_TIE]) != 48:
         return None
@@ -217,22 +216,22 @@ _SCHEMES: Final[Mapping[str, str]] = {
     "az": "/vsiaz/{rest}",
     "abfs": "/vsiadls/{rest}",
     "oss": "/vsioss/{rest}",
-    "zip": "/vsizip/{rest}",  # rasterio's way to write it: zip://archive.zip!folder/file.tif
+    "zip": "/vsizip/{rest}",  # rasterio's syntax: zip://archive.zip!folder/file.tif
 }
 
 
 PAGE: Final = "GTIFF_DIR:"
-"""What GDAL's name of one image of a TIFF of several begins with: `GTIFF_DIR:2:a.tif`."""
+"""Prefix of GDAL's name for one image of a multi-page TIFF: `GTIFF_DIR:2:a.tif`."""
 
 
 def gdal_name(text: str) -> str:
-    """Return what GDAL opens for an address, or an image of several; empty for a plain file.
+    """Return the GDAL name of a URL or of one page of a file; empty for a plain file.
 
     >>> gdal_name("s3://bucket/a.tif"), gdal_name("scenes/a.tif")
     ('/vsis3/bucket/a.tif', '')
 
     Raises:
-        RasterError: If GDAL has no way to such an address.
+        RasterError: If the scheme of the URL is not supported.
     """
     if text.startswith(("/vsi", PAGE)):
         return text
@@ -252,11 +251,11 @@ def gdal_name(text: str) -> str:
 
 
 def local_path(text: str, folder: Path | None = None) -> Path:
-    """Return a path for a file, or one that names an address in messages.
+    """Return the path of a file, or a path that represents a URL in messages.
 
     Args:
-        text: A path, perhaps relative or from `~` on, a `file://` address, or another address.
-        folder: What a relative path is relative to.
+        text: A path (relative, absolute or starting with `~`), a `file://` URL, or another URL.
+        folder: Base folder of a relative path.
     """
     if text.lower().startswith("file:/"):
         return Path(unquote(urlsplit(text).path))
@@ -267,14 +266,14 @@ def local_path(text: str, folder: Path | None = None) -> Path:
     return Path(text) if folder is None else folder / text
 
 
-# GDAL looks through the folder of every file it opens and asks for an .aux.xml: over the 13 files
-# of an SSL4EO patch that is a third of the time. A file that has such a companion is opened with
-# GDAL's defaults, because its CRS, nodata or mask may be written there.
+# For every file it opens, GDAL lists the folder and looks for an .aux.xml: a third of the time for
+# the 13 files of an SSL4EO patch. A file with such a companion is opened with GDAL's defaults,
+# because the companion may hold its CRS, nodata or mask.
 _FAST: Final = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
-# Half of what then remains of opening a file goes into building its CRS from the EPSG registry. For
-# an image of one file per band, thirteen times over, the keys in the file do: they are what the
-# registry was copied from, and the CRS compares equal (benchmarks/speed/geotiff.py). A single file
-# is opened once, and the registry decides where its keys contradict its code.
+# Half of the remaining time goes into building the CRS from the EPSG registry. For an image of one
+# file per band, opened thirteen times, the CRS is built from the keys in the file, which compares
+# equal (benchmarks/speed/geotiff.py). For a single file the registry is used, which decides if the
+# keys contradict the EPSG code.
 _MANY: Final = {**_FAST, "GTIFF_SRS_SOURCE": "GEOKEYS"}
 _APPENDED: Final = (".aux.xml", ".msk")
 _REPLACED: Final = (".tfw", ".tifw", ".wld")
@@ -285,7 +284,7 @@ _KINDS: Final = {
     ".jpeg": "JPEG picture",
     ".png": "PNG picture",
 }
-_DRIVERS: Final = {  # of all others: GTiff
+_DRIVERS: Final = {  # all others: GTiff
     ".jp2": "JP2OpenJPEG",
     ".vrt": "VRT",
     ".jpg": "JPEG",
@@ -296,14 +295,14 @@ _DRIVERS: Final = {  # of all others: GTiff
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its bands.
+    """Metadata of the bands of a file.
 
     Args:
         file: Its path.
-        descriptions: Of every band; empty where there is none.
-        alphas: Numbers of the bands that GDAL takes for alpha, counted from 1.
-        colours: What GDAL takes each band for: `red`, `gray`, `palette`, `undefined`.
-        pages: Names of the other images in the file, for GDAL, where there are several.
+        descriptions: Description of every band; empty if it has none.
+        alphas: Numbers of the bands that GDAL reports as alpha, counted from 1.
+        colours: Colour interpretation of each band: `red`, `gray`, `palette`, `undefined`.
+        pages: GDAL names of the images in a multi-page file.
     """
 
     file: Path
@@ -314,7 +313,7 @@ class Header:
 
     @property
     def count(self) -> int:
-        """How many bands there are."""
+        """Number of bands."""
         return len(self.descriptions)
 
 
@@ -322,24 +321,23 @@ def open_geotiff(file: Path | str) -> DatasetReader:
     """Open a GeoTIFF for reading.
 
     Raises:
-        RasterError: If it is missing or no GeoTIFF.
+        RasterError: If it is missing or not readable.
     """
     ((dataset, _),) = open_geotiffs([file])
     return dataset
 
 
 def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid]]:
-    """Open the GeoTIFFs of one image for reading, cheaper than one after the other.
+    """Open the GeoTIFFs of one image for reading, faster than one by one.
 
-    Where their tags say that they share a CRS, only one file is asked for it, and none where it is
-    that of an image before: the others say themselves that they lie nowhere, and their grid is what
-    counts.
+    If their tags define the same CRS, it is built from one file only, or taken from an earlier
+    image. The other datasets then report no georeference; use the returned grids.
 
     Returns:
         Each file with its grid.
 
     Raises:
-        RasterError: If one is missing or no GeoTIFF; the others are closed again.
+        RasterError: If one is missing or not readable; the others are closed again.
     """
     fast = all(_is_plain(str(file)) for file in files)
     local = [file for file in files if isinstance(file, Path)]
@@ -358,10 +356,10 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
             nowhere = shared and (datasets or crs is not None)
             options = {"GEOREF_SOURCES": "NONE"} if nowhere else {}
             try:
-                # what rasterio.open ends in; on the way it would make an environment per file
+                # called by rasterio.open, which would create an environment for each file
                 driver = "GTiff" if plain else _driver(file)
                 datasets.append(DatasetReader(str(file), driver=driver, **options))
-                opened.callback(datasets[-1].close)  # `with` would make one more environment
+                opened.callback(datasets[-1].close)  # `with` would create another environment
             except (RasterioError, CPLE_BaseError) as error:
                 page = str(file).startswith(PAGE)
                 if isinstance(file, Path) and not page and not file.exists():
@@ -386,7 +384,7 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
 
 
 def _driver(file: Path | str) -> str | None:
-    """Return the one driver that is asked for a suffix that says which; of an address, all are."""
+    """Return the driver for a suffix; None, for a URL without a known suffix, tries all."""
     if isinstance(file, Path):
         return _DRIVERS.get(file.suffix.lower(), "GTiff")
     suffix = PurePosixPath(file.partition("?")[0]).suffix.lower()
@@ -395,7 +393,7 @@ def _driver(file: Path | str) -> str | None:
     return _DRIVERS.get(suffix)
 
 
-# What defines a CRS in the tags -> the CRS; of each thread, as the objects of PROJ are.
+# CRS by its defining tags; one cache per thread, since PROJ objects belong to a thread.
 _crs_of_keys: Final = threading.local()
 _MOST_CRS: Final = 256  # there are 120 zones of UTM
 
@@ -406,7 +404,7 @@ def _remembered() -> dict[tuple[bytes, ...] | None, CRS]:
 
 
 def _remember(tags: GeoTags | None, crs: CRS | None) -> CRS | None:
-    """Keep the CRS that GDAL made of some tags, if it made one."""
+    """Cache the CRS that GDAL built from some tags, if any."""
     known = _remembered()
     if crs is not None and len(known) < _MOST_CRS:
         known[_keys(tags)] = crs
