@@ -2,7 +2,7 @@
 
 A file belongs to a set if its name is a band or ends in one (`B02.tif`, `T32UPU_B02_10m.jp2`,
 `HLS.S30.T32UPU.v2.0.B02.tif`); the files of a folder with equal beginnings are one image, and so
-are those of ESA's folders R10m, R20m and R60m. Every other file is an image of its own.
+are those in ESA's folders R10m, R20m and R60m. Every other file is a separate image.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ __all__ = [
     "walk_files",
 ]
 
-# A .vrt in a folder is a view of files that are listed themselves; by its own path it can be read.
+# A .vrt in a folder usually combines files that are listed too; it is read by its own path only.
 SUFFIXES: Final = frozenset({".tif", ".tiff", ".jp2"})
-PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})  # rasters that lie nowhere
+PICTURES: Final = frozenset({".png", ".jpg", ".jpeg"})  # rasters without georeference
 _RESOLUTIONS: Final = re.compile(r"R(10|20|60)m")
-# Of a Sentinel-2 product: MSK_DETFOO_B02.jp2 is where each detector looked, and no blue band.
+# In a Sentinel-2 product: MSK_DETFOO_B02.jp2 is a detector footprint, not a blue band.
 _QUALITY: Final = "QI_DATA"
 _MEASUREMENT: Final = "measurement"  # of a Sentinel-1 product
 _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".zst")
@@ -60,21 +60,21 @@ def list_sources(
 ) -> list[RasterSource]:
     """Return the images in a folder and its subfolders, ordered by name.
 
-    An image is named after its path in the folder, without the suffix, and without the file name
-    where its bands fill a folder of their own.
+    The name of an image is its path in the folder without suffix; that of one file per band is its
+    subfolder, followed by the common prefix of the files unless they are the only image there.
 
     Args:
         directory: The folder.
         sensor: Sensor and product level of the images.
-        unit: Unit of the values; None takes what the files say.
-        bands: Of a multi-band file, its bands in stored order; of files per band, those wanted.
-            None takes what a multi-band file says, and all bands of the sensor.
-        cloud_mask: The band that says where clouds are: in the file, or in one beside the bands.
+        unit: Unit of the values; None reads it from the metadata of the files.
+        bands: For a multi-band file, its bands in stored order; for files per band, the bands to
+            read. None uses the descriptions of a multi-band file, or all bands of the sensor.
+        cloud_mask: Mask layer of clouds, in the file or in one beside the bands.
 
     Raises:
-        RasterError: If there is no folder, no image in it, two images have one name, a link leads
-            in a circle, or an image lacks a band.
-        SpecError: If a band is not one of the sensor's.
+        RasterError: If the folder is missing or has no image, two images have the same name, links
+            form a loop, or an image lacks a band.
+        SpecError: If a band does not belong to the sensor.
     """
     root = local_path(str(directory))
     wanted = None if bands is None else canonical_bands(bands, sensor)
@@ -109,12 +109,12 @@ def named_source(
     bands: Sequence[str] | None = None,
     cloud_mask: CloudMask | None = None,
 ) -> RasterSource | None:
-    """Return the image of one file per band that lies in a folder under the name of a path.
+    """Return the image of one file per band whose file names begin with a path.
 
-    A folder can hold several, as those of MAJA do: `SENTINEL2B_..._FRE` and `..._SRE`.
+    A folder can hold several images, as in MAJA products: `SENTINEL2B_..._FRE` and `..._SRE`.
 
     Args:
-        path: Of a folder that is there, and what the names of the files begin with.
+        path: An existing folder and the common prefix of the file names.
         sensor: See `list_sources`.
         unit: See `list_sources`.
         bands: See `list_sources`.
@@ -139,17 +139,17 @@ def listed_source(
     unit: Unit | None,
     bands: Sequence[str] | None = None,
 ) -> RasterSource:
-    """Return the image whose files are listed one by one: a file per band, or the one file.
+    """Return the image made of listed files: one file per band, or a single file.
 
     Args:
-        files: Of one image, and masks beside its bands; where they lie is not looked at.
+        files: Files of one image, and masks beside its bands; their folders are ignored.
         sensor: See `list_sources`.
         unit: See `list_sources`.
-        bands: See `list_sources`; None takes the bands that are listed, in their order.
+        bands: See `list_sources`; None uses the listed bands, in their order.
 
     Raises:
-        RasterError: If they are none, or of several images, or one is listed twice.
-        SpecError: If a band is not one of the sensor's.
+        RasterError: If the list is empty, mixes images, or repeats a file.
+        SpecError: If a band does not belong to the sensor.
     """
     twice = [file for k, file in enumerate(files) if file in files[:k]]
     if twice:
@@ -176,7 +176,7 @@ def listed_source(
 def _no_one_image(
     files: Sequence[Path], sets: Sequence[BandFiles], single: Sequence[Path]
 ) -> RasterError:
-    """Return the error for a list of files that is of several images, or of none."""
+    """Return the error for a list of files that is empty or mixes images."""
     of_sets = (", ".join(file.name for file in image.files.values()) for image in sets)
     return RasterError(
         "the files that are listed are no one image" if files else "no files are listed",
@@ -191,7 +191,7 @@ def _no_one_image(
 
 
 def _check_used(image: BandFiles, source: RasterSource) -> None:
-    """Check that every file that is listed is a band, a mask, or known to be neither.
+    """Check that every listed file is a band, a mask or a known auxiliary layer.
 
     Raises:
         RasterError: If one is not.
@@ -234,8 +234,8 @@ def find_files(root: Path) -> list[Path]:
     """Return the raster files of a folder and its subfolders, in order: see `walk_files`.
 
     Raises:
-        RasterError: If there is no such folder or no file in it, or a link leads nowhere, in a
-            circle, or to a folder that is listed already.
+        RasterError: If the folder is missing or has no raster, or a link is broken, forms a loop or
+            leads to a folder that is listed already.
     """
     if root.is_file():
         raise RasterError(
@@ -260,7 +260,7 @@ def find_files(root: Path) -> list[Path]:
 
 
 def _instead(root: Path, names: Sequence[str]) -> str:
-    """Return what to do about a folder of such files, of which none is an image."""
+    """Return the remedy for a folder whose files are not images."""
     packed = [name for name in names if name.lower().endswith(_ARCHIVES)]
     if packed:
         return f"unpack {', '.join(packed[:4])} first"
@@ -271,19 +271,19 @@ def _instead(root: Path, names: Sequence[str]) -> str:
 
 
 def class_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Return the files of a folder itself, in order; hidden ones are left out, as by `walk_files`.
+    """Return the files directly in a folder, in order, without hidden ones (see `walk_files`).
 
     Args:
         folder: The folder of a class.
-        suffixes: Of the files, in lower case.
+        suffixes: Suffixes of the files, in lower case.
     """
-    with os.scandir(folder) as entries:  # which knows what is a file without asking for each
+    with os.scandir(folder) as entries:  # knows the types without further calls
         files = [folder / entry.name for entry in entries if entry.is_file()]
     return sorted(f for f in files if f.suffix.lower() in suffixes and not is_hidden(f.name))
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is left out, as the `._a.tif` of macOS is."""
+    """Return whether a file or folder is hidden, like `._a.tif` of macOS."""
     return name.startswith(".")
 
 
@@ -295,10 +295,10 @@ def walk_files(root: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
 
     Args:
         root: The folder.
-        suffixes: Of the files, in lower case; rasters if not said.
+        suffixes: Suffixes of the files, in lower case; by default those of rasters.
 
     Raises:
-        RasterError: If a link leads nowhere, in a circle, or to a folder that is listed already.
+        RasterError: If a link is broken, forms a loop, or leads to a folder that is listed already.
     """
     files: list[Path] = []
     _walk(root, suffixes, files, {}, None)
@@ -312,7 +312,7 @@ def _walk(
     seen: dict[str, tuple[Path, Path | None]],
     link: Path | None,
 ) -> None:
-    """Append the files below a folder that was reached through a link, or through none."""
+    """Append the files below a folder; `link` is the symbolic link that led to it, if any."""
     if folder.is_symlink() and seen:
         link = folder
     real = os.path.realpath(folder)
@@ -357,7 +357,7 @@ class BandFiles:
 
     Args:
         folder: The folder of its files.
-        beginning: What the names of the files begin with.
+        beginning: Common prefix of the file names.
         files: Band -> file.
         companions: Files beside those of the bands: cloud masks, previews.
     """
@@ -371,13 +371,13 @@ class BandFiles:
 def group_files(
     files: Iterable[Path], sensor: Sensor | None = None
 ) -> tuple[list[BandFiles], list[Path]]:
-    """Return the images of one file per band, and the files that are images of their own.
+    """Return the images of one file per band, and the files that are separate images.
 
     Args:
-        files: As `find_files` returns them.
-        sensor: Whose bands count; None for those of any sensor.
+        files: Files from `find_files`.
+        sensor: Sensor whose bands are considered; None for all sensors.
 
-    The masks in `QI_DATA` of a Sentinel-2 product are no images, but companions of its bands.
+    The masks in `QI_DATA` of a Sentinel-2 product are companions of its bands, not images.
 
     Raises:
         RasterError: If an image has a band twice.
@@ -395,7 +395,7 @@ def group_files(
             others.append(file)
         else:
             found.setdefault((_home(folder), named.beginning), []).append((file, named))
-    # "b" beside "a" is no blue band, nor is "n" beside "e", "s" and "w"; nor a "b" alone
+    # "b" beside "a" is not a blue band, nor is "n" beside "e", "s" and "w", nor a lone "b"
     begun = ((file, _before_letter(file.stem)) for file in others)
     counted = {(_home(file.parent), begin) for file, begin in begun if begin is not None}
     sets: dict[tuple[Path, str], BandFiles] = {}
@@ -406,8 +406,8 @@ def group_files(
             others += [file for file, _ in every if _before_letter(file.stem) is not None]
         if not members:
             continue
-        # "danube_blue" alone is a picture of a river; with "danube_red" beside it, it is a band
-        # and "S1A_VV_VH" alone is no VH, but holds both
+        # "danube_blue" alone is a picture of a river, and a band only beside "danube_red"; likewise
+        # "S1A_VV_VH" alone holds both bands
         alone = len({named.band for _, named in members}) == 1
         if alone and (not any(n.sure for _, n in members) or _ends_in_code(beginning, sensor)):
             others += [file for file, _ in members]
@@ -432,14 +432,14 @@ def _ends_in_code(beginning: str, sensor: Sensor | None) -> bool:
 
 
 def _before_letter(stem: str) -> str | None:
-    """Return what comes before the single letter that a name ends in; None if it does not."""
+    """Return the part of a name before a final single letter; None if there is none."""
     if not stem[-1:].isalpha() or stem[-2:-1] not in {"", *_SEPARATORS}:
         return None
     return stem[:-1].rstrip(_SEPARATORS)
 
 
 def band_of(stem: str, sensor: Sensor) -> tuple[str, str]:
-    """Return the band a file name ends in, and what comes before; empty texts if none.
+    """Return the band at the end of a file name and the part before it; empty strings if none.
 
     >>> band_of("T32UPU_B2", Sensor.S2_L1C)
     ('B02', 'T32UPU')
@@ -449,12 +449,12 @@ def band_of(stem: str, sensor: Sensor) -> tuple[str, str]:
 
 
 def image_name(root: Path, folder: Path, beginning: str) -> str:
-    """Return the name of an image of one file per band: its folder, or what its files begin with.
+    """Return the name of an image of one file per band: its folder, or the prefix of its files.
 
     Args:
-        root: The folder that is listed.
-        folder: That of the files.
-        beginning: What their names begin with.
+        root: The listed folder.
+        folder: Folder of the files.
+        beginning: Common prefix of the file names.
     """
     inside = folder.relative_to(root).as_posix() if folder != root.parent else "."
     if inside == ".":
@@ -463,12 +463,12 @@ def image_name(root: Path, folder: Path, beginning: str) -> str:
 
 
 def _home(folder: Path) -> Path:
-    """Return the folder of an image: ESA puts its bands into one folder per resolution."""
+    """Return the folder of an image; ESA uses a subfolder for each resolution."""
     return folder.parent if _RESOLUTIONS.fullmatch(folder.name) else folder
 
 
 def _by_band(members: Sequence[tuple[Path, NamedBand]]) -> dict[str, Path]:
-    """Return band -> file. Of a band at several stated resolutions, the finest is taken."""
+    """Return band -> file; of several stated resolutions of a band, the finest is used."""
     chosen: dict[str, tuple[Path, NamedBand]] = {}
     for file, named in members:
         other = chosen.get(named.band)
@@ -485,7 +485,7 @@ def _by_band(members: Sequence[tuple[Path, NamedBand]]) -> dict[str, Path]:
 
 
 def _owner(file: Path, sets: Mapping[tuple[Path, str], BandFiles]) -> BandFiles | None:
-    """Return the image of which a file is a cloud mask or preview."""
+    """Return the image that a cloud mask or preview belongs to, if any."""
     home, stem = _home(file.parent), file.stem
     ends = [0, *(i for i, letter in enumerate(stem) if letter in _SEPARATORS), len(stem)]
     for end in reversed(ends):
@@ -532,13 +532,13 @@ def _check_names(sources: Sequence[RasterSource], root: Path) -> None:
 def choose_bands(
     found: Mapping[str, Path], sensor: Sensor, wanted: Sequence[str] | None, where: Path
 ) -> dict[str, Path]:
-    """Return the files of the bands that are wanted, in that order.
+    """Return the files of the requested bands, in that order.
 
     Args:
         found: Band -> file.
         sensor: Sensor and product level.
-        wanted: Which; None for all of the sensor, in its order.
-        where: The folder, for the message of an error.
+        wanted: Requested bands; None for all of the sensor, in its order.
+        where: The folder, for the error message.
 
     Raises:
         RasterError: If a band is missing, or the files are named after a product of another sensor.

@@ -416,9 +416,9 @@ def _keys(tags: GeoTags | None) -> tuple[bytes, ...] | None:
 
 
 def _is_plain(file: str) -> bool:
-    """Return whether a file is a GeoTIFF with no companion that says more of it."""
-    # a plain loop, and `access`, which raises nothing where there is no file: this runs for every
-    # file of a data set
+    """Return whether a file is a GeoTIFF without companion files that add metadata."""
+    # a plain loop and `access`, which does not raise for a missing file: this runs for every file
+    # of a data set
     stem, _, suffix = file.rpartition(".")
     if "." + suffix.lower() in _DRIVERS:
         return False
@@ -429,7 +429,7 @@ def _is_plain(file: str) -> bool:
 
 
 class _Listener(logging.Handler):
-    """Keeps what is logged in the thread that made it."""
+    """Collects log messages of the thread that created it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -443,11 +443,10 @@ class _Listener(logging.Handler):
 
 
 class _WithoutPlace:
-    """Leaves unsaid that a file has no georeference: an error only where its place is needed.
+    """Suppresses the warning of a missing georeference, an error only if the location is needed.
 
-    The filters of warnings are those of the whole process. Where threads open files side by side,
-    the first one to finish would restore them for the others too, which then warn; so the last one
-    does.
+    Warning filters belong to the whole process. If threads open files concurrently, the first to
+    finish would restore the filters for the others, which would then warn; so the last one does.
     """
 
     def __init__(self) -> None:
@@ -457,7 +456,7 @@ class _WithoutPlace:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """Hold the warning back while at least one thread is inside."""
+        """Suppress the warning while at least one thread is inside."""
         with self._lock:
             if self._inside == 0:
                 self._before = warnings.catch_warnings()
@@ -478,10 +477,10 @@ without_place: Final = _WithoutPlace()
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """Collect what GDAL complains of.
+    """Collect the warnings of GDAL.
 
-    Where the end of a file is missing, GDAL opens it without the tags that stood there, among them
-    CRS and nodata, and only says so in the log.
+    GDAL opens a truncated file without the tags in its missing part, among them CRS and nodata, and
+    reports that only in the log.
     """
     logger, listener = logging.getLogger("rasterio._env"), _Listener()
     logger.addHandler(listener)
@@ -506,11 +505,11 @@ def damaged(file: str | Path, error: Exception) -> RasterError:
     )
 
 
-_KIND_BYTES: Final = 64  # bytes that tell a kind of file
+_KIND_BYTES: Final = 64  # bytes; enough to identify a file format
 
 
 def _what_it_is(path: Path) -> tuple[str, str]:
-    """Return what a file that is no raster of ours is, where that can be told, and what to do."""
+    """Return what an unreadable file is, if it can be identified, and the remedy."""
     again = "copy or download it again"
     if str(path).startswith(PAGE):
         whole = str(path).removeprefix(PAGE).partition(":")[2]
@@ -550,7 +549,7 @@ def _read_call(name: Path | str) -> str:
 
 
 def _read_as(path: Path, *suffixes: str) -> str:
-    """Return how a file of another format is read: by a name that says so."""
+    """Return the remedy for a file whose suffix does not match its format."""
     if path.suffix.lower() in suffixes:
         return _read_call(path)
     right = path.with_suffix(suffixes[0])
@@ -563,7 +562,7 @@ _SUFFIXES: Final = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2", "PNG": ".png", "JPEG
 
 
 def _what_format_it_is(path: Path, again: str) -> tuple[str, str]:
-    """Return which format of GDAL a file is in, where it is not what its name says."""
+    """Return the GDAL format of a file, if it differs from its suffix, and the remedy."""
     driver = _driver_of(path)
     if driver in {"", _DRIVERS.get(path.suffix.lower(), "GTiff")}:
         return "", again
@@ -578,9 +577,9 @@ _MARKUP_BYTES: Final = 4096
 
 
 def _what_is_marked_up(path: Path) -> tuple[str, str]:
-    """Return what a file that begins with `<` is, and what to do: web pages are sent for rasters.
+    """Return what a file starting with `<` is, such as a web page sent in place of a raster.
 
-    Of XML, the document element tells which product it describes.
+    Also returns the remedy. The document element of XML identifies the product it describes.
     """
     with path.open("rb") as stream:
         head = stream.read(_MARKUP_BYTES).decode("utf-8", "replace").casefold()
@@ -598,7 +597,7 @@ def _what_is_marked_up(path: Path) -> tuple[str, str]:
     return "XML, which holds no pixels", "name the raster that it describes"
 
 
-# What has to be done to a Sentinel-1 product as ESA delivers it.
+# Remedy for a Sentinel-1 product as delivered by ESA.
 SENTINEL_1: Final = (
     "calibrate it to sigma0 or gamma0 and bring it to a grid, as SNAP does, and read the GeoTIFF "
     'that comes out, as in eofm.read_geotiff("VV_VH.tif", sensor="s1-grd", unit="power")'
@@ -611,7 +610,7 @@ _KINDS_OF_RADAR: Final[Mapping[str, str]] = {
 
 
 def delivered_kind(name: str) -> str | None:
-    """Return what a file of a Sentinel-1 product is by ESA's name for it, as `GRD`; else None.
+    """Return the Sentinel-1 product type in an ESA file name, such as `GRD`, or None.
 
     >>> delivered_kind("s1a-iw-grd-vv-20210704t054123-20210704t054148-038632-048ef1-001.tiff")
     'GRD'
@@ -624,11 +623,11 @@ def delivered_kind(name: str) -> str | None:
 
 
 def as_delivered(where: Path, name: str = "") -> RasterError:
-    """Return the error for a Sentinel-1 product, or a file of one, that nobody processed.
+    """Return the error for an unprocessed Sentinel-1 product, or a file of one.
 
     Args:
         where: Its path.
-        name: ESA's name for it or for one of its files; without it, one in the path.
+        name: ESA name of the product or of one of its files; by default taken from the path.
     """
     said = (_DELIVERED.match(part.upper()) for part in (name, *reversed(where.parts)))
     kind = next((found[1] for found in said if found is not None), "")
@@ -642,11 +641,11 @@ def as_delivered(where: Path, name: str = "") -> RasterError:
 
 
 def copy_command(path: Path | str, out: Path | None = None) -> str:
-    """Return a command that writes a raster as a GeoTIFF: unlike `rio convert`, with band names.
+    """Return a command that converts a raster to GeoTIFF and keeps its band names.
 
     Args:
-        path: Of the raster, or GDAL's name of it.
-        out: Of the GeoTIFF; without it, `path` with another suffix.
+        path: Path or GDAL name of the raster.
+        out: Path of the GeoTIFF; by default `path` with the suffix `.tif`.
     """
     out = Path(path).with_suffix(".tif") if out is None else out
     return (
@@ -657,9 +656,9 @@ def copy_command(path: Path | str, out: Path | None = None) -> str:
 
 
 def _driver_of(path: Path) -> str:
-    """Return which of GDAL's formats a file is in; empty if in none."""
+    """Return the GDAL driver of a file, or an empty string."""
     with without_place():
-        try:  # with the files beside it, without which ENVI is no format
+        try:  # with companion files, without which ENVI is not recognised
             with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE"), rasterio.open(path) as dataset:
                 return str(dataset.driver)
         except (RasterioError, CPLE_BaseError):
@@ -667,19 +666,19 @@ def _driver_of(path: Path) -> str:
 
 
 def grid_of(dataset: DatasetReader) -> Grid:
-    """Return where the pixels of a file lie."""
+    """Return the grid of a file."""
     return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
 
 
 def date_of(dataset: DatasetReader) -> str:
-    """Return when an image was taken as its tags say it, `YYYY-MM-DDTHH:MM:SS`, or nothing."""
+    """Return the acquisition time in the tags, `YYYY-MM-DDTHH:MM:SS`, or an empty string."""
     return acquisition_date(dataset.tags())
 
 
 def header_of(dataset: DatasetReader) -> Header:
-    """Return what a file says of its bands."""
+    """Return the metadata of the bands of a file."""
     descriptions = [(text or "").strip() for text in dataset.descriptions]
-    if not any(descriptions):  # GDAL's reader of Sentinel-2 products writes both
+    if not any(descriptions):  # the tag written by GDAL's Sentinel-2 driver
         descriptions = [dataset.tags(i).get("BANDNAME", "").strip() for i in dataset.indexes]
     found = dataset.colorinterp
     return Header(
@@ -692,7 +691,7 @@ def header_of(dataset: DatasetReader) -> Header:
 
 
 def pages_of(dataset: DatasetReader) -> tuple[str, ...]:
-    """Return GDAL's names of the images in a TIFF, in order, where there are several."""
+    """Return the GDAL names of the pages of a multi-page TIFF, in order; else none."""
     if dataset.driver != "GTiff" or dataset.name.startswith(PAGE):
         return ()
     return tuple(sorted(dataset.subdatasets, key=lambda name: int(name.split(":")[1])))
@@ -705,20 +704,21 @@ def read_stored(
     masks: Sequence[int] = (),
     beside: Sequence[float | None] = (),
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Return the values of some bands as stored, and where the file declares no measurement.
+    """Return the stored values of some bands, and where the file declares them unmeasured.
 
-    Unsigned integers up to 16 bit become uint16, all else float32. Declared is nodata, a mask, NaN
-    and infinity. An alpha band that GDAL takes for a mask is one only if it is among `masks`.
+    Unsigned integers of up to 16 bits become uint16, other types float32. Declared unmeasured are
+    nodata, masked pixels, NaN and infinities. An alpha band counts as a mask only if it is in
+    `masks`.
 
     Args:
         dataset: The file.
-        indexes: Of its bands, counted from 1.
-        window: Which pixels of the file.
-        masks: Of the bands that are 0 where nothing was measured.
-        beside: What a document beside the file declares nodata in each of the bands, as STAC does.
+        indexes: Band numbers, counted from 1.
+        window: Window in pixels of the file.
+        masks: Numbers of bands that are 0 where nothing was measured.
+        beside: Nodata value of each band from outside the file, for example from STAC.
 
     Returns:
-        Values (c, h, w), and flags of the same shape, or None where nothing is declared.
+        Values (c, h, w), and flags of the same shape, or None if nothing is declared.
 
     Raises:
         RasterError: If the file is damaged, or its values are no real numbers.
@@ -737,7 +737,7 @@ def read_stored(
     nodata = [(k, every[i - 1]) for k, i in enumerate(indexes)] + list(enumerate(beside))
     nodata = [(k, v) for k, v in nodata if v is not None and _can_occur(v, stored.dtype)]
     if values.dtype == np.uint16 and outside is None and not nodata:
-        return values, None  # most files of Sentinel-2 sets
+        return values, None  # the usual case for Sentinel-2
     if values.dtype == np.uint16:
         declared = np.zeros(values.shape, np.bool_)
     else:
@@ -750,40 +750,40 @@ def read_stored(
     return values, declared if declared.any() else None
 
 
-# What is packed best, deflate of one value, packs 1032 to 1. Less than this is always read.
+# The best compression, deflate of a constant, is 1032 : 1. Reads below `_ALWAYS` are not checked.
 _RATIO: Final = 2_000
 _ALWAYS: Final = 2**29
 _WIDEST: Final = 16  # bytes of complex128
 
 
 def bytes_of(dtype: str) -> int:
-    """Return how many bytes a number takes in memory; numpy has none of GDAL's complex integers.
+    """Return the size of a number in bytes, also for GDAL's complex integers, unknown to numpy.
 
     Args:
-        dtype: As rasterio calls it, such as `uint16` or `complex_int16`.
+        dtype: Name in rasterio, such as `uint16` or `complex_int16`.
     """
     return 8 if dtype.startswith("complex_int") else int(np.dtype(dtype).itemsize)
 
 
 def check_memory(dataset: DatasetReader, pixels: int) -> None:
-    """Refuse to make many gigabytes out of a file of a few bytes, whatever its header says.
+    """Refuse a read whose size in memory is implausible for the size of the file.
 
     Args:
         dataset: The file.
-        pixels: How many are to be read.
+        pixels: Number of pixels to read.
 
     Raises:
-        RasterError: If it cannot hold so many.
+        RasterError: If the file cannot hold that many.
     """
     if pixels * _WIDEST <= _ALWAYS:
-        return  # most are, and this is asked for every read
+        return  # the usual case; this runs for every read
     asked = pixels * bytes_of(dataset.dtypes[0])
     if asked <= _ALWAYS or dataset.driver != "GTiff":
         return
     try:
         size = os.stat(dataset.name).st_size  # noqa: PTH116 (a name of GDAL, and no path)
     except OSError:
-        return  # of another machine, or in an archive
+        return  # remote, or in an archive
     if asked > _RATIO * size:
         raise RasterError(
             "the file asks for more memory than a file of its size can fill",
@@ -797,12 +797,12 @@ def check_memory(dataset: DatasetReader, pixels: int) -> None:
 def read_valid(
     dataset: DatasetReader, indexes: Sequence[int], window: Window
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return the values of some bands, 0 where the file declares no measurement, and a mask.
+    """Return the values of some bands, 0 where declared unmeasured, and a mask.
 
     Args:
         dataset: The file.
-        indexes: Of its bands, counted from 1.
-        window: Which pixels of the file.
+        indexes: Band numbers, counted from 1.
+        window: Window in pixels of the file.
 
     Returns:
         Values (c, h, w) and mask (h, w), True where all bands hold a measurement.
@@ -824,13 +824,13 @@ def _masked(
     masks: Sequence[int],
     place: RasterioWindow | None,
 ) -> NDArray[np.bool_] | None:
-    """Return where masks of the file say that nothing was measured: (h, w) or (c, h, w)."""
+    """Return where masks of the file exclude pixels: (h, w) or (c, h, w)."""
     every = dataset.mask_flag_enums
     flags = [every[i - 1] for i in indexes]
     found: list[NDArray[np.bool_]] = []
     if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
         found.append(dataset.read_masks(indexes[0], window=place) == 0)
-    elif not all(flags):  # a mask for each band, as a VRT can have
+    elif not all(flags):  # a mask for each band, possible in a VRT
         found.append(dataset.read_masks(list(indexes), window=place) == 0)
     found += [dataset.read(i, window=place) == 0 for i in masks]
     return np.logical_or.reduce(np.broadcast_arrays(*found)) if found else None
@@ -849,12 +849,12 @@ def _as_plane(stored: NDArray[Any], where: str) -> NDArray[Any]:
             if stored.dtype.kind == "c"
             else None,
         )
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, and so invalid
         return stored.astype(np.float32, copy=False)
 
 
 def _can_occur(nodata: float, dtype: np.dtype[Any]) -> bool:
-    """Return whether a declared nodata value can be among the pixels: files of uint16 say -9999."""
+    """Return whether a nodata value can occur in the data type (-9999 cannot in uint16)."""
     if dtype.kind == "f" or not math.isfinite(nodata):
         return math.isfinite(nodata)  # NaN and infinity are invalid in any case
     limits = np.iinfo(dtype)
