@@ -1,48 +1,49 @@
-"""What is measured in an image, and whether its pixels can be what is stated of them.
+"""The validity mask of an image, and whether its values are plausible for the stated unit.
 
-One rule for every route: reading, packing, checking, benchmarking and embedding call the functions
-below, so that one file has one mask, one refusal and one wording wherever it is used. Arrays go in;
-no file is opened here, and no unit is ever inferred. Two questions are answered.
+Reading, packing, checking, benchmarking and embedding all call the functions below, so that a file
+gets the same mask, the same refusal and the same message everywhere. The functions take arrays;
+they open no file and never infer a unit. They answer two questions.
 
 *Measured* (`measured`). A pixel of the mask is False where
 
 - a band is NaN or infinite (dB of no backscatter);
-- a band holds a value other than 0 that the file declares nodata or masks;
-- backscatter power is 0, or negative by less than 1 (noise was subtracted), which has no dB;
+- a band has a value other than 0 that the file declares as nodata, or that it masks;
+- backscatter power is 0, or between -1 and 0 after noise subtraction, which has no dB;
 - every band of one native resolution is 0 (dn, dn-offset1000, reflectance, power, db) or declared
-  nodata. A single band among others that is 0 is a measurement, as B10 is over dry air: a declared
-  nodata value of 0 takes no pixel away that other bands have seen, nor does a resolution with one
-  band beside others. Where every resolution has one band, they tell together.
+  nodata. A 0 in one band only is a measurement, as in B10 over dry air: a declared nodata value of
+  0 does not remove a pixel measured in other bands. A resolution with a single band is not judged
+  by itself if others have several; if each has one, all are judged together.
 
-*Plausible* (`find_doubts`). A statement leaves traces in the values that scenery does not, and a
-wrong one leaves others: the tests, in the order in which they are made, are
+*Plausible* (`find_doubts`). Tests for values that contradict the stated sensor and unit, whatever
+the scenery. In order:
 
 ====================  ===========================================================================
-number type           8-bit integers stated to be digital numbers of Sentinel-2
-undeclared nodata     outside all physics (-9999, -32768, 1e20; 65535 or 32767 in every band), or
-                      one value in all bands of more than 1 % of the pixels (-1, 9999)
-dead band             all 0, or one value in a whole image of at least 100 x 100 pixels
-radar                 sign of dB and power, in one band or all; whole numbers; VV darker than VH
-range                 99th percentile of all bands outside what the unit can hold
+number type           8-bit integers stated as digital numbers of Sentinel-2
+undeclared nodata     physically impossible (-9999, -32768, 1e20; 65535 or 32767 in every band), or
+                      the same value in all bands of more than 1 % of the pixels (-1, 9999)
+dead band             all 0, or constant over an image of at least 100 x 100 pixels
+radar                 sign of dB and power, in one band or all; integers; VV darker than VH
+range                 99th percentile of all bands outside the range of the unit
 mixed units           a band of fractions below 1 among bands of digital numbers
-8-bit numbers         Level-1C darker in B01 or B02 than the sky itself is
+8-bit numbers         Level-1C darker in B01 or B02 than the sky radiance
 band order            Level-1C whose darkest band by far is not B10: EuroSAT files hold B8A last
 offset                +1000 of processing baseline 04.00, stated and absent or present and unstated
 ====================  ===========================================================================
 
-Whoever reads an image whole (`read_geotiff`, `read_scene`, `from_xarray`) is told of its number
-type, and of digital numbers that are fractions or reflectance that is whole (`check_scale`); the
-others are looked for before anything is made of the pixels.
+Reading a whole image (`read_geotiff`, `read_scene`, `from_xarray`) checks its number type, and
+refuses fractional digital numbers and integer reflectance (`check_scale`); the other tests run
+before the pixels are used.
 
-The offset of Level-1C shows in B10, in which the ground is invisible: below 100 without it and just
-above 1000 with it (17, 59 and 1069 on three TerraMesh sites; at most 40 on 270 EuroSAT tiles). In
-Level-2A it shows where bands agree: with the offset the darkest pixel of no band lies below 950,
-of one near 1000, and of none above 2500. Two of twelve S2-100K patches are of that kind (darkest
-pixels from 1126 and 1148); none of the others, of three TerraMesh sites and of six BigEarthNet
-patches is, whole or in windows of 32 to 128 pixels (1,101 of them, over snow, cloud, water,
-forest, crops and towns). That holds with at least ten bands; of red, green, blue and near infrared
-alone bare soil looks the same (5 of 187 windows), so that fewer than eight bands, or none in the
-short-wave infrared, are never accused. Nor is bright sand, whose short-wave infrared lies above.
+The offset of Level-1C is visible in B10, which does not see the ground: below 100 without it and
+just above 1000 with it (17, 59 and 1069 on three TerraMesh sites; at most 40 on 270 EuroSAT tiles).
+In Level-2A it is visible in the darkest pixel of each band: with the offset none is below 950, one
+is near 1000, and none is above 2500. Two of twelve S2-100K patches have this pattern (darkest
+pixels from 1126 and 1148); the others, three TerraMesh sites and six BigEarthNet patches do not,
+whole or in windows of 32 to 128 pixels (1,101 of them, over snow, cloud, water, forest, crops and
+towns). This was tested with at least ten bands; in red, green, blue and near infrared alone, bare
+soil looks the same (5 of 187 windows), so that images of fewer than eight bands, or without a
+short-wave infrared band, are not refused. Nor is bright sand, whose short-wave infrared is above
+the limit.
 
 Shapes: B images, C bands, H by W pixels; c bands of one native resolution, h by w of its pixels.
 """
@@ -109,9 +110,9 @@ def measured(
     """Return which pixels of the finest grid hold a measurement: bool (B, H, W).
 
     Args:
-        planes: Native ground sampling distance -> (B, c, h, w), values as stored.
-        declared: The same keys, or some of them -> bool (B, c, h, w) or (B, 1, h, w), True where
-            the file declares that there is no measurement.
+        planes: Native ground sampling distance -> stored values (B, c, h, w).
+        declared: Some of the same keys -> bool (B, c, h, w) or (B, 1, h, w), True where the file
+            declares nodata.
         bands: The same keys -> the names of the c bands.
         unit: Unit of the values.
         size: H and W.
@@ -137,10 +138,10 @@ def measured(
 def _measured_plane(
     plane: Shaped[Tensor, "b c h w"], declared: Bool[Tensor, "b _ h w"] | None, unit: Unit
 ) -> tuple[Bool[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
-    """Look at the bands of one resolution, value by value.
+    """Judge the values of the bands of one resolution.
 
     Returns:
-        Where no band is without measurement, and where all bands are empty: bool (B, h, w) both.
+        Where every band is measured, and where all bands are empty: both bool (B, h, w).
     """
     values = comparable(plane)
     counts = values != 0
@@ -152,7 +153,7 @@ def _measured_plane(
     if plane.is_floating_point():
         valid = valid & torch.isfinite(plane).all(dim=1)
     if unit is Unit.POWER:
-        # what is far below 0 is no power at all, and stays for `find_doubts` to see
+        # values far below 0 are not power; they stay valid, so that `find_doubts` refuses them
         valid = valid & ~((values <= 0) & (values > NO_POWER)).any(dim=1)
     return valid, empty.all(dim=1)
 
@@ -160,7 +161,7 @@ def _measured_plane(
 def _empty_together(
     empty: Mapping[int, Bool[Tensor, "b _ _"]], size: tuple[int, int]
 ) -> dict[int, Bool[Tensor, "b _ _"]]:
-    """Return the empty pixels of each resolution on ground where those of all others are empty."""
+    """Return the empty pixels of each resolution where all other resolutions are empty too."""
     fine = [
         nn.functional.interpolate(mask.float()[:, None], size=size, mode="nearest-exact")
         for mask in empty.values()
@@ -172,18 +173,18 @@ def _empty_together(
     }
 
 
-# Of a neighbour at the same place float32 makes 3e-8 where the ratio is odd; a sixth of 60 m draws
-# at least (1/12)^2 = 7e-3 of it.
+# For odd ratios float32 gives a coincident neighbour a weight of 3e-8; a true neighbour has at
+# least (1/12)^2 = 7e-3, for a sixth of 60 m.
 _ROUNDING: Final = 1e-4
 
 
 def comparable(stored: Shaped[Tensor, "*s"]) -> Shaped[Tensor, "*s"]:
-    """Return a view that torch can compare, as it cannot uint16: 65535 is -1, and 0 stays 0."""
+    """Return a view comparable in torch, which lacks uint16: 65535 becomes -1, and 0 stays 0."""
     return stored.view(torch.int16) if stored.dtype == torch.uint16 else stored
 
 
 def _is_full(plane: Shaped[Tensor, "b c h w"]) -> bool:
-    """Return whether no value is 0, NaN or infinite; a sum is finite only if all of it is."""
+    """Return whether no value is 0, NaN or infinite."""
     values = comparable(plane)
     if int(torch.count_nonzero(values)) != values.numel():
         return False
@@ -191,18 +192,20 @@ def _is_full(plane: Shaped[Tensor, "b c h w"]) -> bool:
 
 
 def sum_is_finite(values: Float[Tensor, "*s"]) -> bool:
-    """Return whether a sum is finite: then all of it is, which is found in a fifth of the time.
+    """Return whether the sum of values is finite, which implies that all of them are.
+
+    This takes a fifth of the time of a test of each value.
 
     Args:
-        values: Of any shape. A sum that overflows tells nothing.
+        values: Any shape. A sum can also overflow, so False is not conclusive.
     """
     return bool(torch.isfinite(values.sum()))
 
 
 def fine_mask(valid: Bool[Tensor, "b _ _"], size: tuple[int, int]) -> Bool[Tensor, "b _ _"]:
-    """Bring a mask (B, h, w) to the finest grid (B, H, W).
+    """Resample a mask (B, h, w) to the finest grid (B, H, W).
 
-    A fine pixel is valid if bilinear upsampling draws nothing from an invalid coarse one.
+    A fine pixel is valid if its bilinear interpolation uses no invalid coarse pixel.
     """
     if bool(valid.all()):
         return valid.new_ones((valid.shape[0], *size))
@@ -219,7 +222,7 @@ def measured_of(native: NativeImagery, gsd: int) -> Bool[Tensor, "b h w"]:
 
 
 def coarse_mask(valid: Bool[Tensor, "b _ _"], size: tuple[int, int]) -> Bool[Tensor, "b _ _"]:
-    """Bring a mask (B, H, W) to a coarser grid (B, h, w): valid where all of its pixels are."""
+    """Resample a mask (B, H, W) to a coarser grid (B, h, w): valid where all fine pixels are."""
     step = int(valid.shape[1]) // size[0]
     if step <= 1:
         return valid
@@ -250,22 +253,22 @@ def check_finite(imagery: Imagery) -> None:
     )
 
 
-# ------------------------------------------------- traces of a statement in the values of one image
+# ----------------------------------------------------------- plausibility of the values of an image
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why an image cannot be what it is stated to be.
+    """Why the values of an image contradict its stated sensor or unit.
 
     Args:
         problem: One sentence, the same for every image with this fault.
-        found: The number that shows it.
-        expected: What it would be, were the statement true.
+        found: The number found.
+        expected: The range or value expected for the statement.
         remedy: What to do.
-        instead: The unit in which these values would be right, if there is one.
-        band: The band that shows it, where it is one.
+        instead: The unit that would fit these values, if there is one.
+        band: The band concerned, if it is a single one.
         image: Number of the image within its batch.
-        value: The number that stands for nodata, undeclared.
+        value: The undeclared nodata value.
     """
 
     problem: str
@@ -279,10 +282,10 @@ class Doubt:
 
 
 Values = Mapping[str, Tensor]
-"""Band -> its measured values, float (n,); sorted where the tests look at them."""
+"""Band -> its measured values, float (n,); sorted where the tests need it."""
 
-# Where the 99th percentile of all bands of an image in this unit can lie. Digital numbers of dark
-# water reach some 50, of snow and cloud 20,000; backscatter of cities 10 in power (10 dB).
+# Range of the 99th percentile of all bands, by unit. Digital numbers of dark water reach about 50,
+# of snow and cloud 20,000; backscatter of cities reaches 10 in power (10 dB).
 _RANGE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.DN: (30, 30_000),
     Unit.DN_OFFSET1000: (1_030, 31_000),
@@ -306,11 +309,11 @@ _LIFTED_SPREAD: Final = 150.0  # between that and its median; cirrus alone varie
 _DARKEST: Final = (950.0, 1_500.0, 2_500.0)  # least, most of the darkest band, most of any band
 _ENOUGH_BANDS: Final = 8
 _SWIR: Final = frozenset({"B11", "B12"})
-_BELOW_OFFSET: Final = 900.0  # a first percentile below this tells that nothing was added
+_BELOW_OFFSET: Final = 900.0  # a first percentile below this shows that no offset was added
 
 
 def contradiction(values: Values, spec: ImageSpec) -> Doubt | None:
-    """Ask what needs a sample of the values only, where none is a sentinel and no band is dead."""
+    """Run the tests that need a sample of the values only, without sentinels and dead bands."""
     ordered = {band: some.sort().values for band, some in values.items()}
     tests = (_radar, _range, _mixed, _sky, _order, _offset)
     return next((doubt for test in tests if (doubt := test(ordered, spec)) is not None), None)
@@ -365,9 +368,9 @@ _BRIGHTER: Final = 20.0  # no band is so much brighter than all others
 
 
 def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
-    """Look for a band that was scaled to reflectance and stands among digital numbers."""
+    """Find a band in reflectance among bands of digital numbers."""
     if spec.unit not in {Unit.DN, Unit.DN_OFFSET1000}:
-        return None  # a band of digital numbers among reflectance is out of its range
+        return None  # the reverse case fails the range test
     level = {band: _quantile(v, 0.5) for band, v in values.items()}
     brightest = max(level.values())
     for band, ordered in values.items():
@@ -396,7 +399,7 @@ def _is_land_in_fractions(values: Values) -> bool:
 
 
 def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
-    """Level-1C cannot be darker in the blue than molecules make it: 8-bit renderings are."""
+    """Find Level-1C darker in the blue than Rayleigh scattering allows: 8-bit renderings."""
     if spec.sensor is not Sensor.S2_L1C or spec.unit not in {Unit.DN, Unit.REFLECTANCE}:
         return None  # of a stated offset the darkest pixels tell
     for band in _SKY_BANDS:
@@ -415,7 +418,7 @@ def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
 
 
 def _order(values: Values, spec: ImageSpec) -> Doubt | None:
-    """The darkest band of Level-1C is B10, with and without an offset; this comes before it."""
+    """Find Level-1C whose darkest band is not B10; independent of the offset, and tested first."""
     if spec.sensor is not Sensor.S2_L1C or "B10" not in values or spec.unit not in PER_DN:
         return None
     scale = PER_DN[spec.unit]
@@ -434,7 +437,7 @@ def _order(values: Values, spec: ImageSpec) -> Doubt | None:
 
 
 def _offset(values: Values, spec: ImageSpec) -> Doubt | None:
-    """Compare the stated offset of processing baseline 04.00 with what the darkest pixels say."""
+    """Compare the stated offset of processing baseline 04.00 with the darkest pixels."""
     if spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A} or spec.unit not in PER_DN:
         return None
     scale = PER_DN[spec.unit]
@@ -458,7 +461,7 @@ def _offset(values: Values, spec: ImageSpec) -> Doubt | None:
 
 
 def _offset_traces(values: Values, sensor: Sensor, *, stated: bool) -> tuple[str, str, str | None]:
-    """Return what contradicts the statement, what was expected, and the band; or empty texts."""
+    """Return the contradicting value, the expected one and the band; empty strings if none."""
     low = {band: _quantile(v, 0.01) for band, v in values.items()}
     band = min(low, key=lambda name: low[name])
     if stated:
@@ -490,7 +493,7 @@ def _offset_traces(values: Values, sensor: Sensor, *, stated: bool) -> tuple[str
 
 
 def _above(one: float, other: float, unit: Unit) -> bool:
-    """Return whether backscatter lies more than 1 dB above another: over noise they are equal."""
+    """Return whether backscatter exceeds another by more than 1 dB; over noise they are equal."""
     return one > other + 1.0 if unit is Unit.DB else one > other * 10**0.1
 
 
@@ -515,7 +518,7 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
             "state the unit, if the files hold decibels",
             instead=Unit.DB,
         )
-    # a city can be bright in VV, but no speckled image of decibels is nowhere below 0
+    # a city can be bright in VV, but every speckled image in decibels has values below 0
     positive = [band for band, v in values.items() if float(v[0]) >= 0]
     if spec.unit is Unit.DB and positive and len(values) > 1:
         return Doubt(
@@ -544,11 +547,11 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     return None
 
 
-# ------------------------------------------------------------- whether pixels can be what is stated
+# -------------------------------------------------------------- impossible values and dead bands
 
-# Values that no measurement takes, in the unit itself. Level-2A goes down to -1000 where the offset
-# was subtracted; Sentinel-2 products mark saturation by 65535 in single bands. Calm water and radar
-# shadow reach -40 dB (-37.3 in BigEarthNet).
+# Limits of possible values, by unit. Level-2A goes down to -1000 after subtraction of the offset;
+# Sentinel-2 products mark saturation by 65535 in single bands. Calm water and radar shadow reach
+# -40 dB (-37.3 in BigEarthNet).
 _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.DN: (-1_001.0, 65_535.0),
     Unit.DN_OFFSET1000: (-1.0, 65_535.0),
@@ -560,11 +563,11 @@ _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
 _FILLS_DN: Final = (65_535.0, 32_767.0)  # in every band: the largest of uint16 and of int16
 
 _UNDECLARED: Final = "a value that no measurement takes marks pixels as nodata, and is not declared"
-_ONE_VALUE: Final = 0.9  # share of the impossible values of a band that a nodata value makes up
-# Where so many bands of a pixel hold one value, in a share of the pixels between these two, it is
-# no measurement; an image that is so nearly everywhere has another fault. In no 32 x 32 window of
-# the real optical imagery at hand do four bands agree in one pixel, and VV and VH of backscatter
-# agree in one of a thousand. Clouds clipped to a reflectance of 1 do agree, and are no nodata.
+_ONE_VALUE: Final = 0.9  # smallest share of one nodata value among the impossible values of a band
+# If this many bands have the same value in a share of the pixels between these two, it is nodata;
+# above the larger share the image has another fault. In the real optical imagery tested, four bands
+# never agree in a pixel of any 32 x 32 window, and VV and VH agree in one pixel of a thousand.
+# Clouds clipped to a reflectance of 1 do agree, and are not nodata.
 _BANDS_OF_ONE_VALUE: Final[Mapping[Unit, int]] = {
     **dict.fromkeys(PER_DN, 4),
     Unit.DB: 2,
@@ -573,18 +576,18 @@ _BANDS_OF_ONE_VALUE: Final[Mapping[Unit, int]] = {
 _SAME_SHARES: Final = (0.01, 0.9)
 _CLIPPED: Final = (10_000.0, 11_000.0)  # DN, without and with the offset
 _CONSTANT_FROM: Final = 10_000  # pixels; 60 m bands of a 64 x 64 tile of sea can be constant
-_LOOKED_AT: Final = 1 << 22  # pixels of an image; a larger one is thinned
-# Values per band that are sorted: of a single image, and of each of many.
+_LOOKED_AT: Final = 1 << 22  # pixels per image; larger ones are subsampled
+# Sorted values per band: for a single image, and for each of many.
 _SAMPLE: Final = 1 << 16
 _SAMPLE_OF_MANY: Final = 1 << 10
 
 
 def doubt_of_type(dtype: str, unit: Unit) -> Doubt | None:
-    """Return why numbers of a type cannot be in a unit, if so.
+    """Return why a number type cannot hold values of a unit, if so.
 
     Args:
-        dtype: Name of the number type as stored, such as `uint8`.
-        unit: What they are stated to be in.
+        dtype: Name of the stored number type, such as `uint8`.
+        unit: Stated unit.
     """
     if unit not in {Unit.DN, Unit.DN_OFFSET1000} or dtype not in {"uint8", "int8"}:
         return None
@@ -596,25 +599,25 @@ def doubt_of_type(dtype: str, unit: Unit) -> Doubt | None:
     )
 
 
-# Digital numbers are whole, and no image has but the smallest (`_RANGE` of traces); reflectance is
-# no whole number, and at most 3.
+# Digital numbers are integers, and at least some are not small (`_RANGE`); reflectance is
+# fractional and at most 3.
 _SCALED_BELOW: Final = 30.0
 _STORED_ABOVE: Final = 3.0
-_LARGEST_OF_8_BITS: Final = 255  # which no statement makes reflectance or digital numbers of
+_LARGEST_OF_8_BITS: Final = 255  # such values are neither reflectance nor digital numbers
 
 
 def check_scale(imagery: Imagery) -> Imagery:
-    """Return imagery as it is, if its values can be numbers of the kind that its unit is.
+    """Return the imagery unchanged, if the magnitude and type of its values fit its unit.
 
-    This is what reading asks, of a window too: fractions of 1 that are stated to be digital numbers
-    were scaled already, and whole numbers that are stated to be reflectance were not. All else
-    needs scenery to tell, and is asked by `check_plausible`.
+    Reading runs this test, also on windows: fractions below 1 stated as digital numbers were scaled
+    already, and integers stated as reflectance were not. The other tests depend on the scenery and
+    are in `check_plausible`.
 
     Args:
-        imagery: In physical units, as read.
+        imagery: Imagery as read, in the stated unit.
 
     Raises:
-        PixelError: If they cannot.
+        PixelError: If they do not.
     """
     unit = imagery.spec.unit
     if unit not in PER_DN or not len(imagery):
@@ -622,7 +625,7 @@ def check_scale(imagery: Imagery) -> Imagery:
     step = math.isqrt(max(1, imagery.valid[0].numel() // _LOOKED_AT))
     first = imagery.pixels[0, :, 0, ::step][:, imagery.valid[0, 0, ::step]]
     if unit is not Unit.REFLECTANCE and _SCALED_BELOW <= _largest(first) < math.inf:
-        return imagery  # of most digital numbers one row tells
+        return imagery  # one row suffices for most digital numbers
     valid = imagery.valid[:, ::step, ::step]
     values = imagery.pixels[:, :, ::step, ::step]
     values = values if bool(valid.all()) else values.movedim(1, 0)[:, valid]
@@ -641,7 +644,7 @@ def check_scale(imagery: Imagery) -> Imagery:
     remedy = f'state the unit the values are in, as in: unit="{instead}"'
     if wrong == "whole numbers" and most <= _LARGEST_OF_8_BITS:
         remedy = f"of a preview of 8 bits use the original product; else {remedy}"
-    # the size tells of most images, and every value is looked at where it does not
+    # the magnitude decides for most images; all values are tested only if it does not
     if suspect and bool((values == values.round()).all()) == (wrong == "whole numbers"):
         raise PixelError(
             f"the values are not of the size that unit {unit} has",
@@ -654,7 +657,7 @@ def check_scale(imagery: Imagery) -> Imagery:
 
 
 def _largest(values: Shaped[Tensor, "*s"]) -> float:
-    """Return the largest absolute value; NaN where there is one, or nothing at all."""
+    """Return the largest absolute value; NaN if there is one, or no value."""
     if not values.numel():
         return math.nan
     least, most = (float(end) for end in values.aminmax())
@@ -664,18 +667,17 @@ def _largest(values: Shaped[Tensor, "*s"]) -> float:
 def check_sentinels(
     native: NativeImagery, name: str, factors: Mapping[str, tuple[float, float]] | None = None
 ) -> None:
-    """Raise if a measured pixel holds a value that no measurement takes.
+    """Raise if a measured pixel has an impossible value.
 
-    `find_doubts` looks at a sample of a large image; this looks at every pixel.
+    `find_doubts` samples a large image; this tests every pixel.
 
     Args:
-        native: In its native dtype.
-        name: What the image is called, for the message.
-        factors: Band -> scale and offset that were applied to what its file holds; None if none
-            were.
+        native: Imagery in its native dtype.
+        name: Name of the image, for the message.
+        factors: Band -> scale and offset applied to the stored values; None if none were.
 
     Raises:
-        PixelError: With the value and the band; the remedy is of the number in the file.
+        PixelError: With the value and the band; the remedy names the stored value.
     """
     for gsd, stored in native.planes.items():
         if _is_possible(stored, native.spec.unit):
@@ -694,15 +696,14 @@ def check_sentinels(
 def check_of_any_unit(
     plane: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"], name: str
 ) -> None:
-    """Raise if a measured pixel holds a value that no measurement takes in whatever unit.
+    """Raise if a measured pixel has a value that is impossible in every unit.
 
-    This is what can be asked of an image whose unit nobody states, as that of a scene which is
-    labelled from a map.
+    For images without a stated unit, such as scenes that are labelled from a map.
 
     Args:
-        plane: Bands of one resolution, values as stored.
+        plane: Stored values of bands of one resolution.
         valid: Which of their pixels are measured.
-        name: What the image is called, for the message.
+        name: Name of the image, for the message.
 
     Raises:
         PixelError: As `check_sentinels` does.
@@ -712,7 +713,7 @@ def check_of_any_unit(
     values = plane.float()
     least, most = (float(end) for end in values.aminmax())
     if low <= least and most <= high and most < min(_FILLS_DN):
-        return  # most are, whatever the mask; NaN is looked at further
+        return  # the usual case, whatever the mask; NaN fails the comparison
     bad = _beyond(values, low, high, fills=True) & valid
     if not bool(bad.any()):
         return
@@ -727,28 +728,28 @@ def check_of_any_unit(
 
 
 def _is_possible(plane: Shaped[Tensor, "b c h w"], unit: Unit) -> bool:
-    """Return whether no value of (B, c, h, w) is suspect, without regard to the mask: most are."""
+    """Return whether no value of (B, c, h, w) is suspect, ignoring the mask: the usual case."""
     values = comparable(plane)
     if plane.shape[1] >= _BANDS_OF_ONE_VALUE.get(unit, plane.shape[1] + 1):
         same = (values[:, 0] == values[:, 1]) & (values[:, 0] != 0)
         if float(same.float().flatten(1).mean(dim=1).max()) > _SAME_SHARES[0]:
-            return False  # two bands: whether all are the same is looked at further
-    if plane.dtype == torch.uint16:  # of all that the type can hold, only fills in all bands are
+            return False  # tested further: whether all bands agree
+    if plane.dtype == torch.uint16:  # only fill values in all bands are suspect
         fills = (values == -1) | (values == 32_767)
         return plane.shape[1] == 1 or not bool(fills.all(dim=1).any())
     low, high = _IMPOSSIBLE[unit]
     least, most = (float(value) for value in plane.aminmax())
-    return low <= least and most <= high and most < min(_FILLS_DN)  # NaN is looked at further
+    return low <= least and most <= high and most < min(_FILLS_DN)  # NaN fails the comparison
 
 
 def find_doubts(imagery: Imagery) -> list[Doubt]:
-    """Return what contradicts the statement about each image of a batch, image by image.
+    """Return what contradicts the stated sensor and unit of each image of a batch.
 
-    At most one doubt per image: the first in the order of the package's table, since a later test
-    presumes that the earlier ones hold (an offset can only be seen in bands in the right order).
+    At most one doubt per image, the first in the order of the table above, since later tests assume
+    that earlier ones passed (an offset is only visible in bands in the right order).
 
     Args:
-        imagery: In physical units, as read.
+        imagery: Imagery as read, in the stated unit.
 
     Raises:
         PixelError: If a pixel that is marked valid is not finite.
@@ -773,12 +774,12 @@ def find_doubts(imagery: Imagery) -> list[Doubt]:
 
 
 def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
-    """Return why a sample of the measured values of one image cannot be what is stated, if so.
+    """Return why a sample of measured values of one image contradicts its statement, if so.
 
     Args:
-        values: Of every band, from everywhere in the image. As many values are of the same pixels;
-            bands of several resolutions differ in their number.
-        spec: What they are stated to be; the size does not count.
+        values: Values of every band, sampled from the whole image. Bands with equally many values
+            have the same pixels; bands of different resolutions differ in their number.
+        spec: The stated specification; its size is ignored.
     """
     groups: dict[int, dict[str, Tensor]] = {}
     for band, some in values.items():
@@ -795,7 +796,7 @@ def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
 
 
 def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
-    """Look at all measured values (C, n) of an image for some that no measurement takes."""
+    """Find impossible values among all measured values (C, n) of an image."""
     low, high = _IMPOSSIBLE[spec.unit]
     digital = spec.unit in {Unit.DN, Unit.DN_OFFSET1000}
     bad = _beyond(values, low, high, fills=digital)
@@ -806,7 +807,7 @@ def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     band = int(bad.any(dim=1).nonzero()[0])
     value = float(values[band][bad[band]].mode().values)
     if float((values[band] == value).sum()) < _ONE_VALUE * float(bad[band].sum()):
-        return None  # many values: it is the unit that is wrong
+        return None  # many different values: the unit is wrong
     return Doubt(
         _UNDECLARED,
         f"{_written(value)} in {_part(bad.any(dim=0))} of the pixels, first in band "
@@ -821,7 +822,7 @@ def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
 def _beyond(
     values: Float[Tensor, "c ..."], low: float, high: float, *, fills: bool
 ) -> Bool[Tensor, "c ..."]:
-    """Return which values lie outside two limits, or in every band hold the largest of a type."""
+    """Return which values are outside two limits, or a fill value in every band."""
     bad = (values < low) | (values > high)
     if fills and len(values) > 1:
         for fill in _FILLS_DN:
@@ -840,17 +841,17 @@ def _as_stored(doubt: Doubt, scale: float, offset: float) -> Doubt:
     """Return a doubt whose remedy names the number that becomes its value by scale and offset."""
     assert doubt.value is not None  # noqa: S101 (of a value that stands for nodata)
     stored = (doubt.value - offset) / scale
-    # float32 holds seven digits, and what a scale is applied to are whole numbers
+    # float32 has seven digits, and scaled values are stored as integers
     whole = round(stored) if abs(stored - round(stored)) <= 1e-6 * abs(stored) else stored
     return replace(doubt, remedy=_to_declare(whole))
 
 
 def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"] | None:
-    """Return which pixels of (C, n) hold one value other than 0 in all bands, if they are many."""
+    """Return which pixels of (C, n) have the same nonzero value in all bands, if many do."""
     if len(values) < _BANDS_OF_ONE_VALUE.get(unit, len(values) + 1):
         return None
     if unit not in PER_DN and bool((values == values.round()).all()):
-        return None  # backscatter of so few different numbers is equal by chance
+        return None  # integer backscatter has so few values that bands agree by chance
     same = (values[0] != 0) & (values == values[:1]).all(dim=0)
     if unit in PER_DN:
         for clipped in _CLIPPED:
@@ -860,10 +861,10 @@ def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"]
 
 
 def _written(value: float) -> str:
-    """Return a float32 number so that reading it gives the same number: `rio` is handed it.
+    """Return the text of a float32 number that is read back exactly, for a `rio` command.
 
-    Whole numbers have all their digits, as integer files need them; the largest of a type, which
-    float32 rounds up, is that of the type.
+    Integers keep all digits, as integer files need them; the largest of a type, which float32
+    rounds up, is written as that of the type.
     """
     if value in _LARGEST:
         return str(int(value) - 1)
@@ -885,11 +886,11 @@ def _part(flags: Bool[Tensor, " n"]) -> str:
 
 
 DEAD_BAND: Final = "a band holds no measurement"
-"""The problem of a band with one value, for those who look for it otherwise."""
+"""Problem text of a constant band, for callers that detect it otherwise."""
 
 
 def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
-    """Look for a band with one value in all measured pixels (C, n) of an image."""
+    """Find a band that is constant over all measured pixels (C, n) of an image."""
     low, high = values.amin(dim=1), values.amax(dim=1)
     enough = values.shape[1] >= _CONSTANT_FROM
     for index, band in enumerate(spec.bands):
@@ -909,25 +910,25 @@ def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
 
 # --------------------------------------------------------------------------- many images
 
-# A ratio of band means says something of the sensor only when the images are many and mixed: over
-# one lake B10 is as bright as B8A. EuroSAT, 64 tiles at a time: B10/B8A .004-.006, B09/B8A .24-.32;
+# Ratios of band means identify the sensor only over many different images: over a single lake B10
+# is as bright as B8A. EuroSAT, 64 tiles at a time: B10/B8A .004-.006, B09/B8A .24-.32;
 # single BigEarthNet patches (L2A): B09/B8A .98-1.00.
 ENOUGH_IMAGES: Final = 64
 
 
 def check_plausible(imagery: Imagery, names: Sequence[str] = ()) -> None:
-    """Raise if the pixels of a batch contradict what is stated of them.
+    """Raise if the pixels of a batch contradict their stated sensor or unit.
 
-    Every image is judged by itself (`find_doubts`); from 64 images on, so are the ratios of band
-    means over all of them, which tell Level-1C from Level-2A and a right band order from a wrong
-    one, and for Sentinel-1 the distance of VV and VH.
+    Every image is tested by itself (`find_doubts`). From 64 images on, ratios of band means over
+    all of them are tested too: they distinguish Level-1C from Level-2A, find a wrong band order,
+    and for Sentinel-1 compare VV with VH.
 
     Args:
-        imagery: In physical units, as read.
-        names: What the images are called, for the message, where they do not say it themselves.
+        imagery: Imagery as read, in the stated unit.
+        names: Names of the images for the message, if the imagery has none.
 
     Raises:
-        PixelError: With what was found, in which band of which images.
+        PixelError: With the value, the band and the images concerned.
     """
     if not bool(imagery.valid.any()):
         raise PixelError(
@@ -953,8 +954,8 @@ def refusal(doubts: Sequence[Doubt], names: Sequence[str]) -> PixelError:
     """Return one error that names every image with the first of the faults.
 
     Args:
-        doubts: At least one; `image` of each is a place in `names`.
-        names: What the images are called.
+        doubts: At least one; its `image` is an index into `names`.
+        names: Names of the images.
     """
     first = doubts[0]
     same = [doubt for doubt in doubts if doubt.problem == first.problem]
@@ -972,7 +973,7 @@ def refusal(doubts: Sequence[Doubt], names: Sequence[str]) -> PixelError:
 
 
 def _check_means(imagery: Imagery) -> None:
-    """Compare the mean of each band with that of others, over all images that were measured."""
+    """Compare band means over all images with measured pixels."""
     spec, seen = imagery.spec, imagery.valid.flatten(1).any(dim=1)
     valid = imagery.valid[seen, None]
     if len(valid) < ENOUGH_IMAGES:
@@ -993,7 +994,7 @@ def _check_means(imagery: Imagery) -> None:
             )
     if spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A}:
         return
-    # between .6 and .85 a mean of B09 says nothing of the product level
+    # a ratio of B09 between .6 and .85 does not identify the product level
     bounds = {
         ("B08", "B8A"): (0.8, 1.1),
         ("B10", "B8A"): (0.0, 0.05),
