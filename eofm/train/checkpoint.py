@@ -139,6 +139,7 @@ class Checkpoints(Checkpoint):
         self.requests = StopRequests()
         self._saved = 0.0
         self._best: dict[str, Any] = {}
+        self._names: tuple[str, ...] = ()  # hard links of the file saved last
         self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -148,11 +149,14 @@ class Checkpoints(Checkpoint):
         """
         self._saved = time.monotonic()
         self.requests.listen()
-        if trainer.global_step and self.path.is_file():
-            if self._best.get("step") == trainer.global_step:
-                self._name(trainer, BEST)
-            if self._is_constant(trainer):
-                self._name(trainer, CONSTANT)
+        self._link(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Create missing hard links of a run resumed after its last step.
+
+        Lightning does not call `on_train_start` where no step is left.
+        """
+        self._link(trainer)
 
     def on_train_batch_end(
         self,
@@ -182,9 +186,7 @@ class Checkpoints(Checkpoint):
             or (self.minutes > 0 and elapsed >= 60 * self.minutes),
         )
         if signum or due:
-            self._save(trainer)
-        if constant:
-            self._name(trainer, CONSTANT)
+            self._save(trainer, *[CONSTANT] * constant)
         if signum:
             raise Stopped(signum, step)
 
@@ -194,15 +196,10 @@ class Checkpoints(Checkpoint):
         Raises:
             Stopped: If a process was asked to stop.
         """
-        best = self._is_best(trainer)
-        self._save(trainer)
-        if best:
-            self._name(trainer, BEST)
-        if self._is_constant(trainer):
-            self._name(trainer, CONSTANT)
+        names = [BEST] * self._is_best(trainer) + [CONSTANT] * self._is_constant(trainer)
         if self.keep:
-            self._name(trainer, _EPOCH.format(trainer.current_epoch + 1))
-            self._tidy(trainer)
+            names.append(_EPOCH.format(trainer.current_epoch + 1))
+        self._save(trainer, *names)
         (signum,) = all_max(self._asked(trainer))
         if signum:
             raise Stopped(signum, trainer.global_step)
@@ -212,12 +209,18 @@ class Checkpoints(Checkpoint):
         self.requests.forget()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best score so far, which a resumed run needs."""
-        return {"best": dict(self._best), "sum": float(self._sum), "count": self._count}
+        """Return the best score so far and the links of this file, which a resumed run needs."""
+        return {
+            "best": dict(self._best),
+            "sum": float(self._sum),
+            "count": self._count,
+            "names": list(self._names),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score."""
+        """Restore the best score and the links; files of earlier versions do not list theirs."""
         self._best = dict(state_dict["best"])
+        self._names = tuple(state_dict.get("names", ()))
         self._sum = torch.tensor(state_dict["sum"], dtype=torch.float64)
         self._count = state_dict["count"]
 
@@ -242,17 +245,20 @@ class Checkpoints(Checkpoint):
         self._best = {"by": by, "score": score, "step": trainer.global_step}
         return True
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def _save(self, trainer: L.Trainer, *names: str) -> None:
+        """Save, and keep the file under further names, so that it survives the next save."""
+        self._names = names  # saved with it: a run killed before it is linked does so on resume
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
+        self._link(trainer)
 
-    def _name(self, trainer: L.Trainer, name: str) -> None:
-        """Add a hard link to the file just saved, so that it survives the next save."""
-        if trainer.is_global_zero:
+    def _link(self, trainer: L.Trainer) -> None:
+        """Create the hard links of the file saved last, and remove those of old epochs."""
+        if not trainer.is_global_zero:
+            return
+        for name in self._names:
             keep_as(self.path, name)
-
-    def _tidy(self, trainer: L.Trainer) -> None:
-        if trainer.is_global_zero:
+        if self.keep and self._names:
             kept = sorted(
                 file for file in self.path.parent.iterdir() if re.fullmatch(_PATTERN, file.name)
             )

@@ -17,6 +17,7 @@ from torch import nn
 
 from eofm.cli import main
 from eofm.errors import ConfigError
+from eofm.train import checkpoint
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates, keep_as
 from eofm.train.config import PretrainConfig, RunConfig
 from eofm.train.distributed import StopRequests, requeue
@@ -113,18 +114,17 @@ def test_a_kill_between_a_checkpoint_and_its_name_loses_neither(
     short = with_groups(
         short, optim={"schedule": "wsd", "anneal": 0.5, "epochs": 2}, run={"checkpoint_steps": 1}
     )
-    inner = Checkpoints._name
 
-    def die(self: Checkpoints, trainer: L.Trainer, given: str) -> None:
+    def die(file: Path, given: str) -> None:
         if given == name:
             raise RuntimeError("the machine went away")
-        inner(self, trainer, given)
+        keep_as(file, given)
 
     def die_again(self: PretrainModule, batch: object, batch_idx: int) -> torch.Tensor:
         raise RuntimeError("once more")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "_name", die)
+        patch.setattr(checkpoint, "keep_as", die)
         with pytest.raises(RuntimeError, match="went away"):
             pretrain(short)
     assert name not in saved_in(short)
@@ -134,6 +134,33 @@ def test_a_kill_between_a_checkpoint_and_its_name_loses_neither(
 
     assert {4} == set(saved_in(short).values())
     assert name in saved_in(short)
+
+
+@pytest.mark.slow
+def test_a_kill_after_the_last_save_loses_no_name(
+    short: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step is left to be resumed, so that Lightning starts no training; best.ckpt is named."""
+    short = with_groups(short, optim={"epochs": 2}, run={"checkpoint_keep": 1})
+    monkeypatch.setattr(Checkpoints, "_is_best", lambda *_: True)
+    best = []
+
+    def die(file: Path, given: str) -> None:
+        best.append(given == "best.ckpt")
+        if sum(best) == 2:
+            raise RuntimeError("the machine went away")
+        keep_as(file, given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "keep_as", die)
+        with pytest.raises(RuntimeError, match="went away"):
+            pretrain(short)
+    before = saved_in(short)
+    pretrain(with_groups(short, run={"resume": True}))
+
+    last = before["last.ckpt"]
+    assert last // 2 == before["best.ckpt"]
+    assert {"last.ckpt": last, "best.ckpt": last, "epoch-0002.ckpt": last} == saved_in(short)
 
 
 def test_a_further_name_is_given_as_often_as_asked(tmp_path: Path) -> None:
