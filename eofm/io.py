@@ -21,6 +21,7 @@ __all__ = [
     "Closing",
     "allow_open_files",
     "load_own",
+    "locked",
     "names_own",
     "open_locked",
     "replacing",
@@ -117,6 +118,35 @@ def open_locked(file: Path) -> int | None:
         return handle
     os.close(handle)
     return None
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[bool]:
+    """Hold a lock on a file while the body runs; it is created if needed, and then removed.
+
+    On Windows, which has no such locks, the body runs without one and no file is created.
+
+    Args:
+        file: The lock file, in an existing folder.
+
+    Yields:
+        Whether this process holds the lock; False if another process does.
+    """
+    if sys.platform == "win32":
+        yield True
+        return
+    handle = open_locked(file)
+    if handle is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        # removed while it is locked; the body may have removed it, and another process made its own
+        with contextlib.suppress(OSError):
+            if os.path.samestat(file.stat(), os.fstat(handle)):
+                file.unlink()
+        os.close(handle)
 
 
 def write_all(handle: int, data: memoryview) -> None:

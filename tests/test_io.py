@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eofm import io
-from eofm.io import open_locked, replacing
+from eofm.io import locked, open_locked, replacing
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -53,6 +53,24 @@ def test_a_file_has_one_lock(tmp_path: Path) -> None:
     again = open_locked(file)
     assert again is not None
     os.close(again)
+
+
+def test_a_held_lock_is_removed_by_its_holder_alone(tmp_path: Path) -> None:
+    """A body may remove the folder of the lock, and another process make its own."""
+    file = tmp_path / "lock"
+    with locked(file) as first:
+        assert first
+        with locked(file) as second:
+            assert not second
+        assert file.exists()
+    assert not file.exists()
+
+    with locked(file):
+        file.unlink()
+        other = open_locked(file)
+        assert other is not None
+    assert file.exists()
+    os.close(other)
 
 
 def test_the_lock_of_a_file_that_was_removed_is_none(

@@ -70,6 +70,7 @@ from eofm.geo.results import (
     NO_NUMBER,
     ResultFiles,
     drop_earlier,
+    exclusive,
     plane,
     score_qml,
     write_cog,
@@ -360,8 +361,14 @@ def run_change(config: ChangeConfig) -> ResultFiles:
         DataError: If embeddings cannot be used or are on different grids, or files cannot be
             written.
         SpecError: If vectors of two models are compared.
-        ConfigError: If there are too few unchanged cells for the rate.
+        ConfigError: If there are too few unchanged cells for the rate, or another process writes
+            there.
     """
+    with exclusive(Path(config.out)):
+        return _run(config)
+
+
+def _run(config: ChangeConfig) -> ResultFiles:
     before, after = open_embeddings(config.before), open_embeddings(config.after)
     null = [open_embeddings(one) for one in config.null or ()]
     found = detect_change(before, after, null, rate=config.rate, window=config.window)

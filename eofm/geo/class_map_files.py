@@ -34,6 +34,7 @@ from eofm.geo.results import (
     class_qml,
     class_sld,
     drop_earlier,
+    exclusive,
     plane,
     polygon_qml,
     score_qml,
@@ -346,10 +347,15 @@ def run_map(config: MapConfig) -> ResultFiles:
         config: The settings, as on the command line.
 
     Raises:
-        ConfigError: If the settings do not match the labels.
+        ConfigError: If the settings do not match the labels, or another process writes there.
         DataError: If embeddings or labels cannot be used, or files cannot be written.
         SpecError: If the other embeddings are of another model.
     """
+    with exclusive(Path(config.out)):
+        return _run(config)
+
+
+def _run(config: MapConfig) -> ResultFiles:
     embeddings = open_embeddings(config.embeddings)
     learnt = map_classes(embeddings, list(config.labels), config.field, config.method)
     others = config.also or ()

@@ -26,7 +26,7 @@ from eofm.errors import DataError
 from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of, lattice_of
 from eofm.geo.embedding_files import open_embeddings
 from eofm.geo.maps_config import ExploreConfig
-from eofm.geo.results import named_scene, scene_picture, write_settings
+from eofm.geo.results import exclusive, named_scene, scene_picture, write_settings
 from eofm.raster.grid import Grid, crs_text, read_crs
 from eofm.report.output import shorten, write_file
 from eofm.report.pages import Explorer, render_explorer
@@ -74,10 +74,17 @@ def run_explore(config: ExploreConfig) -> ExplorePage:
         config: The settings, as on the command line.
 
     Raises:
+        ConfigError: If another process writes the same page.
         DataError: If embeddings or scene cannot be read, chips are not on a lattice, or the page
             cannot be written.
         SpecError: If sensor or unit of the scene are neither stated nor known.
     """
+    out = Path(config.out)
+    with exclusive(out.parent, f"{out.name}.lock"):
+        return _run(config)
+
+
+def _run(config: ExploreConfig) -> ExplorePage:
     scene = named_scene(config)
     page = explore(
         open_embeddings(config.embeddings),

@@ -10,7 +10,7 @@ import colorsys
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,12 +27,12 @@ from rasterio.shutil import copy as copy_raster
 from torch import Tensor
 
 from eofm import __version__
-from eofm.errors import DataError
+from eofm.errors import ConfigError, DataError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import settings_text
 from eofm.geo.cells import Cells, Index
 from eofm.geo.maps_config import ExploreConfig, SearchConfig
-from eofm.io import replacing
+from eofm.io import locked, replacing
 from eofm.landcover.polygons import pixels_of
 from eofm.raster.grid import Grid, Window
 from eofm.raster.opening import open_scene
@@ -55,6 +55,7 @@ __all__ = [
     "class_qml",
     "class_sld",
     "drop_earlier",
+    "exclusive",
     "hex_of",
     "named_scene",
     "plane",
@@ -283,6 +284,48 @@ def write_record(file: Path, record: Mapping[str, Any]) -> Path:
     """
     content = json.dumps({"eofm": __version__, **record}, indent=1)
     return write_file(file, f"{content}\n".encode())
+
+
+_LOCK: Final = ".lock"
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, lock: str = _LOCK) -> Iterator[None]:
+    """Create the output folder, and hold a lock in it while the body runs.
+
+    Two runs that write the same results use the same temporary names, and would leave a mixture of
+    both. Folders that are still empty at the end, as after an error, are removed again.
+
+    Args:
+        folder: Output folder.
+        lock: Name of the lock file.
+
+    Raises:
+        ConfigError: If another process holds the lock.
+        DataError: If the folder cannot be created or written.
+    """
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        with contextlib.ExitStack() as stack:
+            with foreign(
+                DataError,
+                "the output folder cannot be written",
+                where=folder,
+                remedy="name another --out",
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+                alone = stack.enter_context(locked(folder / lock))
+            if not alone:
+                raise ConfigError(
+                    "another process writes its results there",
+                    where=folder,
+                    remedy="wait until it has finished, or name another --out",
+                )
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            for one in new:
+                one.rmdir()
 
 
 def drop_earlier(folder: Path, names: Iterable[str], files: Sequence[Path]) -> None:

@@ -65,6 +65,7 @@ from eofm.geo.results import (
     ResultFiles,
     cell_pictures,
     drop_earlier,
+    exclusive,
     named_scene,
     plane,
     score_qml,
@@ -383,9 +384,15 @@ def run_search(config: SearchConfig) -> ResultFiles:
         config: The settings, as on the command line.
 
     Raises:
+        ConfigError: If another process writes there.
         DataError: If embeddings or polygons cannot be used, or files cannot be written.
         SpecError: If sensor or unit of the scene are neither stated nor known.
     """
+    with exclusive(Path(config.out)):
+        return _run(config)
+
+
+def _run(config: SearchConfig) -> ResultFiles:
     scene = named_scene(config)
     found = search(
         open_embeddings(config.embeddings),

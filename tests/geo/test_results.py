@@ -6,6 +6,8 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import geopandas
 import pytest
@@ -16,7 +18,7 @@ from vector_world import chips_of, drawn, on_disk, world
 from eofm import terminal
 from eofm.cli import main
 from eofm.errors import DataError
-from eofm.geo import cells, embedding_files, results
+from eofm.geo import cells, change, class_map_files, embedding_files, explore, results, search
 from eofm.geo.embedding_files import write_chips, write_tiff
 
 VERBS = {
@@ -65,6 +67,54 @@ def test_the_settings_beside_the_results_make_them_again(verb: str) -> None:
     assert 0 == main([verb, "--config", "kept.yaml"])
     assert kept in first
     assert first == contents()
+
+
+@pytest.mark.usefixtures("ground")
+@pytest.mark.parametrize(
+    ("verb", "module"),
+    [
+        pytest.param("map", class_map_files, marks=pytest.mark.slow),
+        ("search", search),
+        ("change", change),
+        ("explore", explore),
+    ],
+)
+def test_two_runs_do_not_write_the_same_results_at_once(
+    verb: str,
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The second is refused while the first writes; the first has all its files, and no lock."""
+    statuses = []
+
+    def write(config: Any, file: Path) -> Path:  # noqa: ANN401 (of any verb)
+        if not statuses:
+            statuses.append(main(VERBS[verb].split()))
+        return results.write_settings(config, file)
+
+    monkeypatch.setattr(module, "write_settings", write)
+
+    assert 0 == main(VERBS[verb].split())
+
+    assert [1] == statuses
+    assert "another process writes its results there" in capsys.readouterr().err
+    assert not list(Path().rglob("*.lock"))
+    assert not list(Path("made").rglob("*tmp*"))
+    assert 0 == main(VERBS[verb].split())
+
+
+@pytest.mark.usefixtures("ground")
+def test_a_refused_run_leaves_no_empty_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor the folders above it that it has made; those of others stay."""
+    Path("of_the_user").mkdir()
+    for out in ("new/below", "of_the_user"):
+        assert 0 != main(["search", "missing", "--at", "11,48", "--out", out])
+    assert not Path("new").exists()
+    assert Path("of_the_user").is_dir()
+
+    assert 0 != main(["search", "emb", "--like", "water.gpkg", "--out", "fields.gpkg"])
+    assert "the output folder cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("ground")

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -59,7 +58,7 @@ from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.windows import GroundPixels, GroundReader, SceneGround
 from eofm.geo.embedding_files import CHIPS, PATCHES_TIFF, PATCHES_ZARR
 from eofm.geo.embeddings import Codes, Layout, Provenance
-from eofm.io import BINARY, open_locked, replacing, write_all
+from eofm.io import BINARY, locked, replacing, write_all
 from eofm.networks.build import default_pooling
 from eofm.networks.state import state_sha256
 from eofm.raster.grid import crs_text
@@ -404,22 +403,16 @@ def working(folder: Path, job: str) -> Iterator[Work]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock on a file in a folder until the process ends; the folder is created if needed."""
+    """Hold a lock on a file in a folder while the body runs; the folder is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":  # no such locks, and no folder is removed with an open file in it
+    with locked(folder / _LOCK) as alone:
+        if not alone:
+            raise ConfigError(
+                "another process embeds into this folder",
+                where=folder.parent,
+                remedy="wait until it has finished, or name another folder with --out",
+            )
         yield
-        return
-    handle = open_locked(folder / _LOCK)
-    if handle is None:
-        raise ConfigError(
-            "another process embeds into this folder",
-            where=folder.parent,
-            remedy="wait until it has finished, or name another folder with --out",
-        )
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 class _Planes(BackendArray):
