@@ -88,7 +88,7 @@ def test_two_runs_do_not_write_the_same_results_at_once(
     """The second is refused while the first writes; the first has all its files, and no lock."""
     statuses = []
 
-    def write(config: Any, file: Path) -> Path:  # noqa: ANN401 (of any verb)
+    def write(config: Any, file: Path) -> Path:
         if not statuses:
             statuses.append(main(VERBS[verb].split()))
         return results.write_settings(config, file)
