@@ -419,6 +419,8 @@ def on_grid(cells: Cells, values: Mapping[str, NDArray[Any]], remedy: str) -> Da
 
 
 _OFF: Final = 0.35  # of a step: largest offset of a chip from its lattice position
+_EXACT: Final = 0.1  # of a step: offsets that pixels and map projections explain
+_SPARSE: Final = 50  # lattice positions for each chip: with more of them, chips are far apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -426,48 +428,174 @@ class Lattice:
     """Arrangement of cells in rows and columns.
 
     Args:
-        grid: Geometry of the rows and columns.
+        grid: Geometry of the rows and columns; one column wider than `cells` if rows are shifted.
         cells: Cell number, (rows, columns); -1 where there is none.
+        shifts: How far each row begins east of the grid's edge, in columns, (rows,), in [0, 1).
     """
 
     grid: Grid
     cells: Index
+    shifts: Doubles
 
 
 def lattice_of(cells: Cells) -> Lattice:
     """Return the arrangement of cells in rows and columns.
 
     Args:
-        cells: Patches, or chips at equal steps in the UTM zone of their common centre.
+        cells: Patches, or chips at equal steps in the UTM zone of their common centre or, as on the
+            Major TOM grid, along parallels, each row from a longitude of its own.
 
     Raises:
-        DataError: If chips are not at equal steps.
+        DataError: If chips are not at equal steps, or are too far apart.
     """
     if isinstance(cells, GridCells):
         grid = cells.patches.grid
         numbers = np.arange(grid.height * grid.width).reshape(grid.height, grid.width)
-        return Lattice(grid, np.where(cells.patches.valid, numbers, -1))
+        return Lattice(grid, np.where(cells.patches.valid, numbers, -1), np.zeros(grid.height))
     which = np.flatnonzero(cells.valid)
     xy = metric_centres(cells, which)
-    step = _step(xy)
+    step, zone = _step(xy), zone_of(cells, which)
+    found = (
+        _square(xy, which, zone, step, _EXACT)
+        or _parallels(cells, which, step)
+        or _square(xy, which, zone, step, _OFF)
+    )
+    if found is not None:
+        return found
+    remedy = "name the embeddings of one scene: eofm explore DIR/SCENE"
+    if len(which) > len(np.unique(np.rint(xy), axis=0)):
+        raise DataError(
+            "several chips are at one place",
+            found=f"{len(which)} chips at {len(np.unique(np.rint(xy), axis=0))} places",
+            expected="one chip at each place, of one date",
+            remedy=remedy,
+        )
+    extent = np.ptp(xy, axis=0)
+    if not np.isfinite(xy).all() or (extent / step).prod() > _SPARSE * len(which):
+        raise DataError(
+            "the chips are too far apart for one picture",
+            found=f"{len(which)} chips on {extent[0] / 1000:.0f} x {extent[1] / 1000:.0f} km, "
+            f"usually {step:.0f} m from the nearest other one",
+            remedy=remedy,
+        )
+    raise DataError(
+        "the chips are not arranged in rows and columns",
+        found=f"steps of about {step:.0f} m, and chips off the lattice",
+        expected="one size and one step",
+        remedy="embed the scene by patches: eofm embed SCENE --model M --patches --out DIR",
+    )
+
+
+def _square(xy: Doubles, which: Index, crs: CRS, step: float, off: float) -> Lattice | None:
+    """Return the lattice of chips at a step in both directions; None if they are off by more."""
     low = xy.min(axis=0)
     place = (xy - low) / step
+    if not np.isfinite(place).all() or np.abs(place - np.rint(place)).max() > off:
+        return None
     col, up = np.rint(place).astype(np.int64).T
-    row = up.max() - up
-    off = np.abs(place - np.rint(place)).max()
-    table = np.full((int(row.max()) + 1, int(col.max()) + 1), -1, np.int64)
-    table[row, col] = which
-    if off > _OFF or int((table >= 0).sum()) < len(which):
-        raise DataError(
-            "the chips are not arranged in rows and columns",
-            found=f"steps of about {step:.0f} m, and chips {off * step:.0f} m off the lattice",
-            expected="one size and one step, in one UTM zone",
-            remedy="embed the scene by patches: eofm embed SCENE --model M --patches --out DIR",
-        )
+    table = _table(up.max() - up, col, which)
+    if table is None:
+        return None
     top, left = low[1] + up.max() * step + step / 2, low[0] - step / 2
-    return Lattice(
-        Grid(zone_of(cells, which), Affine(step, 0, left, 0, -step, top), *table.shape), table
-    )
+    grid = Grid(crs, Affine(step, 0, left, 0, -step, top), *table.shape)
+    return Lattice(grid, table, np.zeros(len(table)))
+
+
+def _parallels(cells: Cells, which: Index, near: float) -> Lattice | None:
+    """Return the lattice of chips at equal steps along parallels; None if they have none.
+
+    In the sinusoidal projection parallels are straight, and true to scale.
+
+    Args:
+        cells: The cells.
+        which: Their numbers.
+        near: Usual distance to the nearest other chip.
+    """
+    xy = cells.centres(which)
+    lon, _ = to_wgs84(cells.crs, [float(np.median(xy[:, 0]))], [float(np.median(xy[:, 1]))])
+    crs = read_crs(f"+proj=sinu +lon_0={lon[0]!r} +datum=WGS84 +units=m")
+    x, y = _warped(xy, cells.crs, crs).T
+    if not (np.isfinite(x) & np.isfinite(y)).all():
+        return None
+    rows = _evenly(y, np.zeros(len(y), np.int64), near)
+    if rows is None:
+        return None
+    columns = _evenly(x, rows.places, near)
+    if columns is None:
+        return None
+    # the place of each row's first chip, in columns from the westernmost one
+    starts = (columns.starts - columns.starts.min()) / columns.step
+    whole = np.floor(starts + 1e-9)
+    first = dict(zip(np.unique(rows.places).tolist(), whole.astype(np.int64).tolist(), strict=True))
+    col = columns.places + np.array([first[row] for row in rows.places.tolist()])
+    table = _table(rows.places.max() - rows.places, col, which)
+    if table is None:
+        return None
+    shifts = np.zeros(len(table))
+    shifts[rows.places.max() - np.unique(rows.places)] = np.maximum(starts - whole, 0)
+    top = float(rows.starts[0]) + (len(table) - 0.5) * rows.step
+    left = float(columns.starts.min()) - columns.step / 2
+    transform = Affine(columns.step, 0, left, 0, -rows.step, top)
+    return Lattice(Grid(crs, transform, len(table), table.shape[1] + 1), table, shifts)
+
+
+def _table(rows: Index, columns: Index, which: Index) -> Index | None:
+    """Return cell numbers by row and column; None if two share a place, or most are empty."""
+    shape = int(rows.max()) + 1, int(columns.max()) + 1
+    if shape[0] * shape[1] > _SPARSE * len(which):
+        return None
+    table = np.full(shape, -1, np.int64)
+    table[rows, columns] = which
+    return table if int((table >= 0).sum()) == len(which) else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Even:
+    """Values at equal steps.
+
+    Args:
+        places: Number of steps from the first value of the group, (n,).
+        starts: First value of each group, in order of the groups.
+        step: The step.
+    """
+
+    places: Index
+    starts: Doubles
+    step: float
+
+
+def _evenly(values: Doubles, groups: Index, near: float) -> _Even | None:
+    """Return values of groups as numbers of steps; None if the steps are not equal.
+
+    The step is fitted to all values, because that of two neighbours is only known to a pixel.
+
+    Args:
+        values: (n,).
+        groups: Group of each value, (n,); all have one step, each has its own start.
+        near: Approximate step; values that differ by less than half of it are one.
+    """
+    order = np.lexsort((values, groups))
+    sorted_values, sorted_groups = values[order], groups[order]
+    gaps = np.diff(sorted_values)
+    within = sorted_groups[1:] == sorted_groups[:-1]
+    apart = gaps[within & (gaps > near / 2)]
+    if not len(apart):
+        return None
+    step = float(np.median(apart))
+    jumps = np.where(within, np.rint(gaps / step), 0)
+    cumulated = np.concatenate([[0], np.cumsum(jumps)])
+    heads = np.flatnonzero(np.concatenate([[True], ~within]))
+    group = np.cumsum(np.concatenate([[0], ~within]))
+    places = cumulated - cumulated[heads][group]
+    means = [np.bincount(group, one) / np.bincount(group) for one in (places, sorted_values)]
+    from_mean = places - means[0][group]
+    step = float((from_mean * (sorted_values - means[1][group])).sum() / (from_mean**2).sum())
+    starts = means[1] - means[0] * step
+    if np.abs(sorted_values - starts[group] - places * step).max() > _OFF * step:
+        return None
+    found = np.empty(len(values), np.int64)
+    found[order] = places.astype(np.int64)
+    return _Even(found, starts, step)
 
 
 def _step(xy: NDArray[np.float64]) -> float:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform as warp_points
 
 from eofm.errors import DataError
-from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of, lattice_of
+from eofm.geo.cells import Cells, Doubles, Embeddings, Floats, Index, Lattice, cells_of, lattice_of
 from eofm.geo.embedding_files import open_embeddings
 from eofm.geo.maps_config import ExploreConfig
 from eofm.geo.results import exclusive, named_scene, scene_picture, write_settings
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ExplorePage", "explore", "run_explore"]
 
 _PICTURE: Final = 1024  # approximate pixels of the longer side of the image
+_PARTS: Final = 8  # of a cell, in images of rows that are shifted
 _MESH: Final = 9  # points per side with known longitude and latitude
 _SAMPLE: Final = 20_000  # vectors from which the directions are computed
 _QUERIES: Final = 50
@@ -123,7 +124,7 @@ def explore(
     """
     cells = cells_of(embeddings)
     lattice = lattice_of(cells)
-    numbers, grid, step = _thinned(lattice.cells, lattice.grid, most)
+    numbers, grid, shifts, step = _thinned(lattice, most)
     there = numbers >= 0
     if not there.any():
         raise DataError("no cell has a vector", found=f"{numbers.size} cells without one")
@@ -135,7 +136,7 @@ def explore(
     codes[there] = np.rint(kept / scale)
     energy = float((kept**2).sum() / max(float((units**2).sum()), 1e-12))
     recall = _recall(units, codes[there].astype(np.float32) * scale)
-    picture, stretch = _picture(scene, grid, kept, there)
+    picture, stretch = _picture(scene, grid, kept, there, shifts)
     notes = _notes(cells, scene, kept.shape[1], energy, recall, step)
     if stretch:
         notes = (*notes, f"the sensor's stretch leaves the scene blank: {stretch}")
@@ -144,6 +145,7 @@ def explore(
         title=f"Similar cells in {shorten(name, 60)}",
         codes=codes,
         scale=scale,
+        shifts=shifts,
         picture=picture,
         transform=_six(grid),
         crs=_crs_name(grid),
@@ -154,11 +156,12 @@ def explore(
     return ExplorePage(file, int(there.sum()), recall, energy, notes)
 
 
-def _thinned(numbers: Index, grid: Grid, most: int) -> tuple[Index, Grid, int]:
-    """Return cells with north up, at most `most`, their grid, and the thinning step."""
+def _thinned(lattice: Lattice, most: int) -> tuple[Index, Grid, Doubles, int]:
+    """Return cells with north up, at most `most`, their grid, row shifts and thinning step."""
+    numbers, grid, shifts = lattice.cells, lattice.grid, lattice.shifts
     t = grid.transform
     if t.e > 0:
-        numbers = numbers[::-1]
+        numbers, shifts = numbers[::-1], shifts[::-1]
         t = Affine(t.a, -t.b, t.c + t.b * grid.height, t.d, -t.e, t.f + t.e * grid.height)
     if t.a < 0:
         numbers = numbers[:, ::-1]
@@ -166,9 +169,11 @@ def _thinned(numbers: Index, grid: Grid, most: int) -> tuple[Index, Grid, int]:
     step = 1
     while numbers[::step, ::step].size > most:
         step += 1
+    more = grid.width - numbers.shape[1]  # one column, into which shifted rows extend
     numbers = np.ascontiguousarray(numbers[::step, ::step])
     wider = Affine(t.a * step, t.b * step, t.c, t.d * step, t.e * step, t.f)
-    return numbers, Grid(grid.crs, wider, *numbers.shape), step
+    rows, columns = numbers.shape
+    return numbers, Grid(grid.crs, wider, rows, columns + more), shifts[::step] / step, step
 
 
 def _units(vectors: Floats) -> Floats:
@@ -220,7 +225,7 @@ def _notes(
 
 
 def _picture(
-    scene: Scene | None, grid: Grid, kept: Floats, there: NDArray[np.bool_]
+    scene: Scene | None, grid: Grid, kept: Floats, there: NDArray[np.bool_], shifts: Doubles
 ) -> tuple[NDArray[np.float32], str]:
     """Return the image under the cells, and a description of its stretch if not the sensor's."""
     if scene is not None:
@@ -234,7 +239,16 @@ def _picture(
     low, high = np.percentile(colours, [2, 98], axis=0)
     picture = np.full((*there.shape, 3), 0.5, np.float32)
     picture[there] = ((colours - low) / np.maximum(high - low, 1e-9)).clip(0, 1)
-    return picture, ""
+    return _shifted(picture, shifts) if shifts.any() else picture, ""
+
+
+def _shifted(picture: Floats, shifts: Doubles) -> Floats:
+    """Return an image of cells with each row where it is, (8 rows, 8 (columns + 1), 3)."""
+    rows, columns = picture.shape[:2]
+    places = (np.arange((columns + 1) * _PARTS) + 0.5) / _PARTS - shifts[:, None]
+    wider = np.pad(picture, ((0, 0), (1, 1), (0, 0)), constant_values=0.5)
+    column = np.floor(places).astype(np.int64).clip(-1, columns) + 1
+    return np.repeat(wider[np.arange(rows)[:, None], column], _PARTS, axis=0)
 
 
 def _six(grid: Grid) -> tuple[float, float, float, float, float, float]:
@@ -243,8 +257,10 @@ def _six(grid: Grid) -> tuple[float, float, float, float, float, float]:
 
 
 def _crs_name(grid: Grid) -> str:
+    """Return the name of the CRS; empty for a projection that was made for this page alone."""
     text = crs_text(grid.require_crs())
-    return text if len(text) < 20 else text.split('"')[1]
+    name = text if len(text) < 20 else text.split('"')[1]
+    return "" if name == "unknown" else name
 
 
 def _mesh(grid: Grid) -> NDArray[np.float64]:
@@ -252,4 +268,6 @@ def _mesh(grid: Grid) -> NDArray[np.float64]:
     places = [grid.point(float(col), float(row)) for row in rows for col in cols]
     xs, ys = zip(*places, strict=True)
     lon, lat = warp_points(grid.require_crs(), read_crs("EPSG:4326"), list(xs), list(ys))
-    return np.stack([np.asarray(lon), np.asarray(lat)], axis=1).reshape(_MESH, _MESH, 2)
+    # the browser interpolates: across the antimeridian longitudes have to continue
+    beyond = lon[0] + (np.asarray(lon) - lon[0] + 180) % 360 - 180
+    return np.stack([beyond, np.asarray(lat)], axis=1).reshape(_MESH, _MESH, 2)

@@ -302,9 +302,11 @@ class Explorer:
         title: Its name.
         codes: int8 (rows, columns, components); all 0 for cells without a vector.
         scale: Of each component, (components,).
-        picture: Under the cells, (H, W, 3) in [0, 1], H and W multiples of rows and columns.
+        shifts: How far each row begins right of the picture's edge, in columns, (rows,), in [0, 1).
+        picture: Under the cells, (H, W, 3) in [0, 1], H and W multiples of rows and columns; one
+            column wider if a row is shifted.
         transform: From (column, row) of a cell's corner to coordinates: a, b, c, d, e, f.
-        crs: Of the coordinates, by name.
+        crs: Of the coordinates, by name; they are not shown if it is empty.
         lonlat: Longitude and latitude at evenly spaced rows and columns, ends included,
             (n, n, 2); the browser interpolates.
         notes: Below the picture; words between backticks are code, between double asterisks bold.
@@ -313,6 +315,7 @@ class Explorer:
     title: str
     codes: NDArray[np.int8]
     scale: NDArray[np.float32]
+    shifts: NDArray[np.float64]
     picture: NDArray[np.float32]
     transform: tuple[float, float, float, float, float, float]
     crs: str
@@ -327,6 +330,8 @@ class Explorer:
             "rows": rows,
             "columns": columns,
             "components": components,
+            "width": columns + bool(self.shifts.any()),
+            "shifts": np.round(self.shifts, 4).tolist(),
             "scale": [float(value) for value in self.scale],
             "transform": list(self.transform),
             "crs": self.crs,

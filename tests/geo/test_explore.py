@@ -13,16 +13,19 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from affine import Affine
-from vector_world import PLACES, chips_of, world
+from rasterio.crs import CRS
+from vector_world import MADE, PLACES, chips_of, outline, world
 
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 from eofm.geo.cells import cells_of, degrees, lattice_of
+from eofm.geo.embedding.outputs import cell_places
 from eofm.geo.embedding_files import write_tiff
-from eofm.geo.embeddings import PatchGrid, patch_grid
+from eofm.geo.embeddings import ChipTable, PatchGrid, patch_grid
 from eofm.geo.explore import explore
 from eofm.geo.maps_config import ExploreConfig
 from eofm.geo.results import scene_picture
@@ -158,6 +161,81 @@ def test_chips_on_a_lattice(tmp_path: Path) -> None:
     assert "--patches" in str(caught.value.remedy)
 
 
+def major_tom(side: int, *, zone: int = 32638, at: tuple[float, float] = (353635, 6142415)):
+    """Chips of 320 m on the Major TOM grid of a scene of some pixels of 10 m, a part without."""
+    grid = Grid(CRS.from_epsg(zone), Affine(10, 0, at[0], 0, -10, at[1]), side, side)
+    places = cell_places(grid, 32, 10)
+    corners = zip(places.tops.tolist(), places.lefts.tolist(), strict=True)
+    boxes = [outline(grid, row, col, 32, 32) for row, col in corners]
+    table = geopandas.GeoDataFrame(geometry=boxes, crs=grid.require_crs().to_wkt())
+    away = shapely.get_coordinates(table.centroid) - grid.point(side / 2, side / 2)
+    table = table[np.linalg.norm(away, axis=1) > 1.25 * side].reset_index(drop=True)
+    vectors = np.random.default_rng(0).normal(size=(len(table), 16)).astype(np.float32)
+    return ChipTable(table, vectors, MADE)
+
+
+def test_chips_on_parallels(tmp_path: Path) -> None:
+    """Each row of the Major TOM grid begins at a longitude of its own; the page shows it there."""
+    chips = major_tom(1200)
+    cells = cells_of(chips)
+    page = explore(chips, tmp_path / "p.html")
+    facts, vectors = held(page.file)
+    lattice = lattice_of(cells)
+    rows, columns = np.nonzero(lattice.cells >= 0)
+    mesh = np.array(facts["lonlat"])
+    x = (columns + 0.5 + np.array(facts["shifts"])[rows]) / facts["width"] * (len(mesh) - 1)
+    y = (rows + 0.5) / facts["rows"] * (len(mesh) - 1)
+    j, i = x.astype(int), y.astype(int)
+    x, y = (x - j)[:, None], (y - i)[:, None]
+    low = mesh[i, j] + (mesh[i, j + 1] - mesh[i, j]) * x
+    high = mesh[i + 1, j] + (mesh[i + 1, j + 1] - mesh[i + 1, j]) * x
+    off = low + (high - low) * y - degrees(cells, lattice.cells[rows, columns])
+
+    assert len(chips) == len(rows) == page.cells
+    assert np.ptp(lattice.shifts) > 0.5
+    assert np.abs(off * [63_000, 111_000]).max() < 10  # metres: half a pixel in each direction
+    assert facts["columns"] + 1 == facts["width"]
+    assert "" == facts["crs"]
+    assert np.array_equal(lattice.cells >= 0, np.abs(vectors).sum(-1) > 0)
+
+
+def test_thinned_chips_on_parallels(tmp_path: Path) -> None:
+    """Those that are left are where they were."""
+    chips = major_tom(1200)
+    full, _ = held(explore(chips, tmp_path / "a.html").file)
+    facts, _ = held(explore(chips, tmp_path / "b.html", most=400).file)
+
+    assert np.allclose(np.array(full["shifts"])[::2] / 2, facts["shifts"], atol=1e-4)
+    assert (full["columns"] + 1) // 2 + 1 == facts["width"]
+    assert 2 * full["transform"][0] == facts["transform"][0]
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [((6.6e5, 5e6), "too far apart"), ((353635, 6142415), "several chips are at one place")],
+)
+def test_chips_of_several_scenes(second: tuple[float, float], words: str, tmp_path: Path) -> None:
+    """Far apart they would be a picture of nothing, and two dates of a place share theirs."""
+    tables = [major_tom(400).table, major_tom(400, at=second).table]
+    table = pd.concat(tables, ignore_index=True)
+    both = ChipTable(table, np.ones((len(table), 4), np.float32), MADE)
+    with pytest.raises(DataError) as caught:
+        explore(both, tmp_path / "p.html")
+    assert words in str(caught.value)
+    assert "one scene" in str(caught.value.remedy)
+
+
+def test_longitudes_continue_across_the_antimeridian(tmp_path: Path) -> None:
+    """The browser interpolates them: halfway between 179 and -179 is not Greenwich."""
+    patches, _ = world(size=SIZE)
+    for left in (340_000, 347_000):
+        transform = Affine(140, 0, left, 0, -140, 7e6)
+        one = replace(patches.grid, crs=CRS.from_epsg(32601), transform=transform)
+        moved = patch_grid(patches.stored.to_numpy(), one, patches.provenance)
+        mesh = np.array(held(explore(moved, tmp_path / "p.html").file)[0]["lonlat"])
+        assert np.abs(np.diff(mesh[..., 0], axis=1)).max() < 0.02
+
+
 def test_the_picture_is_the_scene(write_tif, tmp_path: Path) -> None:
     """The picture shows the scene's pixel under each point, also on another grid; gray outside."""
     pixels = np.full((3, 60, 80), 300, np.uint16)
@@ -252,6 +330,20 @@ def test_a_click_lists_the_most_alike(tmp_path: Path) -> None:
     assert [(i % SIZE[1], i // SIZE[1]) for i in order] == [(int(c), int(r)) for c, r, _ in rows]
     assert np.allclose(cosine.ravel()[order], [float(s) for _, _, s in rows], atol=6e-4)
     assert 11 == text.count("<ellipse")
+
+
+@pytest.mark.slow
+def test_a_click_on_shifted_rows(tmp_path: Path) -> None:
+    """The places that the browser lists are those of the chips."""
+    chips = major_tom(400)
+    text = dom(explore(chips, tmp_path / "p.html").file, "#click=5,1", tmp_path / "profile")
+    listed = re.findall(r'<td class="n">[\d.-]+</td><td>([\d.-]+), ([\d.-]+)', text)
+    cells = cells_of(chips)
+    known = degrees(cells, np.flatnonzero(cells.valid))
+
+    assert 10 == len(listed)
+    for lon, lat in np.array(listed, float):
+        assert (np.abs((known - [lon, lat]) * [63_000, 111_000]).max(axis=1) < 15).any()
 
 
 @pytest.mark.slow

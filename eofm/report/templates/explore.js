@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const facts = JSON.parse(document.getElementById("facts").textContent);
-  const { rows, columns, components: d } = facts;
+  const { rows, columns, components: d, width, shifts } = facts;
   const stage = document.getElementById("stage");
   const heat = document.getElementById("heat");
   const marks = document.getElementById("marks");
@@ -12,6 +12,7 @@
   // dark to light, told apart with any colour vision (matplotlib's magma)
   const ramp = [[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]];
   const LISTED = 10;
+  const PARTS = width > columns ? 8 : 1; // of a cell, where rows are shifted
   let chosen = []; // {cell, sign}
   let scores = null;
 
@@ -33,10 +34,20 @@
       for (let k = 0; k < d; k++) unit[cell * d + k] /= length;
     }
   }
-  heat.width = columns;
+  heat.width = width * PARTS;
   heat.height = rows;
-  marks.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
+  marks.setAttribute("viewBox", `0 0 ${width} ${rows}`);
   marks.setAttribute("preserveAspectRatio", "none");
+
+  // middle of a cell, in columns and rows of the picture
+  const across = (cell) => (cell % columns) + 0.5 + shifts[Math.floor(cell / columns)];
+  const down = (cell) => Math.floor(cell / columns) + 0.5;
+
+  // the cell at a place of the picture; -1 if there is none
+  function cellAt(x, row) {
+    const column = Math.floor(x - shifts[row]);
+    return column >= 0 && column < columns ? row * columns + column : -1;
+  }
 
   // the mean of the places chosen, those not meant taken away
   function direction() {
@@ -63,30 +74,31 @@
 
   function draw() {
     const context = heat.getContext("2d");
-    context.clearRect(0, 0, columns, rows);
+    context.clearRect(0, 0, heat.width, rows);
     if (!scores) return;
     const sorted = scores.filter((value) => value === value).sort();
     const low = sorted[Math.floor(0.02 * (sorted.length - 1))];
     const high = sorted[sorted.length - 1];
-    const image = context.createImageData(columns, rows);
-    for (let cell = 0; cell < rows * columns; cell++) {
-      if (!known[cell]) continue;
+    const image = context.createImageData(heat.width, rows);
+    for (let pixel = 0; pixel < heat.width * rows; pixel++) {
+      const cell = cellAt((pixel % heat.width + 0.5) / PARTS, Math.floor(pixel / heat.width));
+      if (cell < 0 || !known[cell]) continue;
       const share = Math.min(Math.max((scores[cell] - low) / Math.max(high - low, 1e-9), 0), 1);
       if (share < Number(floor.value)) continue;
       const at = share * (ramp.length - 1);
       const first = Math.min(Math.floor(at), ramp.length - 2);
       for (let c = 0; c < 3; c++) {
-        image.data[cell * 4 + c] = ramp[first][c] + (at - first) * (ramp[first + 1][c] - ramp[first][c]);
+        image.data[pixel * 4 + c] = ramp[first][c] + (at - first) * (ramp[first + 1][c] - ramp[first][c]);
       }
-      image.data[cell * 4 + 3] = 255 * Number(opacity.value);
+      image.data[pixel * 4 + 3] = 255 * Number(opacity.value);
     }
     context.putImageData(image, 0, 0);
   }
 
   function lonlat(cell) {
     const n = facts.lonlat.length - 1;
-    const x = (((cell % columns) + 0.5) / columns) * n;
-    const y = ((Math.floor(cell / columns) + 0.5) / rows) * n;
+    const x = (across(cell) / width) * n;
+    const y = (down(cell) / rows) * n;
     const i = Math.min(Math.floor(y), n - 1);
     const j = Math.min(Math.floor(x), n - 1);
     const mix = (a, b, t) => a + (b - a) * t;
@@ -96,23 +108,28 @@
   }
 
   function words(cell) {
-    return lonlat(cell).map((value) => value.toFixed(5)).join(", ");
+    const [longitude, latitude] = lonlat(cell);
+    // across the antimeridian they continue beyond 180 degrees
+    const within = ((longitude + 540) % 360) - 180;
+    return [within, latitude].map((value) => value.toFixed(5)).join(", ");
   }
 
   function mapped(cell) {
     const [a, b, c, e, f, g] = facts.transform;
-    const x = (cell % columns) + 0.5;
-    const y = Math.floor(cell / columns) + 0.5;
-    return `${(a * x + b * y + c).toFixed(1)}, ${(e * x + f * y + g).toFixed(1)} in ${facts.crs}`;
+    if (!facts.crs) return "";
+    const x = across(cell);
+    const y = down(cell);
+    const digits = Math.hypot(a, e) < 0.1 ? 5 : 1; // degrees, or metres
+    return ` (${(a * x + b * y + c).toFixed(digits)}, ${(e * x + f * y + g).toFixed(digits)} in ${facts.crs})`;
   }
 
   function circle(cell, colour) {
     const mark = document.createElementNS("http://www.w3.org/2000/svg", "ellipse");
     const radius = Math.max(rows, columns) / 90;
     const box = stage.getBoundingClientRect();
-    const squeeze = (box.height / rows) / Math.max(box.width / columns, 1e-9);
-    mark.setAttribute("cx", (cell % columns) + 0.5);
-    mark.setAttribute("cy", Math.floor(cell / columns) + 0.5);
+    const squeeze = (box.height / rows) / Math.max(box.width / width, 1e-9);
+    mark.setAttribute("cx", across(cell));
+    mark.setAttribute("cy", down(cell));
     mark.setAttribute("rx", radius);
     mark.setAttribute("ry", radius / (squeeze || 1));
     mark.setAttribute("fill", "none");
@@ -152,7 +169,7 @@
       delete document.body.dataset.chosen;
     } else {
       search();
-      place.textContent = `${chosen.length > 1 ? `${chosen.length} places, the last ` : ""}${words(last.cell)} (${mapped(last.cell)})`;
+      place.textContent = `${chosen.length > 1 ? `${chosen.length} places, the last ` : ""}${words(last.cell)}${mapped(last.cell)}`;
       document.body.dataset.chosen = chosen
         .map((one) => `${one.sign > 0 ? "" : "-"}${one.cell % columns},${Math.floor(one.cell / columns)}`)
         .join(";");
@@ -172,10 +189,10 @@
 
   stage.addEventListener("click", (event) => {
     const box = stage.getBoundingClientRect();
-    const column = Math.floor(((event.clientX - box.left) / box.width) * columns);
     const row = Math.floor(((event.clientY - box.top) / box.height) * rows);
-    if (column < 0 || row < 0 || column >= columns || row >= rows) return;
-    choose(row * columns + column, event.altKey ? -1 : 1, event.shiftKey || event.altKey);
+    if (row < 0 || row >= rows) return;
+    const cell = cellAt(((event.clientX - box.left) / box.width) * width, row);
+    if (cell >= 0) choose(cell, event.altKey ? -1 : 1, event.shiftKey || event.altKey);
   });
   stage.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
