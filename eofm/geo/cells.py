@@ -56,6 +56,7 @@ Index = NDArray[np.int64]
 Embeddings = ChipTable | PatchGrid
 
 _BLOCK_CELLS: Final = 1 << 14  # chips read at once: 25 MB at 384 dimensions
+_OUTLINES: Final = 1 << 15  # polygons of cells held at once: 20 MB
 _STRIP: Final = 64  # rows of patches read at once: whole chunks of Zarr, part of a GeoTIFF tile
 _PARTS: Final = 64  # straight edges in one CRS are curves in another: number of segments
 _FAR: Final = 1e12
@@ -89,8 +90,11 @@ class Cells(Protocol):
     def own(self, places: LabelledPlaces) -> NDArray[np.object_]:
         """Return polygons and points in the coordinates of the cells."""
 
-    def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401 (shapely)
-        """Return the cells with a vector that a shape may touch, and their outlines."""
+    def near(
+        self,
+        shape: Any,  # noqa: ANN401 (shapely's)
+    ) -> Iterator[tuple[Index, NDArray[np.object_]]]:
+        """Yield the cells with a vector that a shape may touch, and their outlines, in parts."""
 
     def outlines(self, cells: Index) -> NDArray[np.object_]:
         """Return the outlines of cells as polygons of `crs`."""
@@ -186,19 +190,26 @@ class GridCells:
         grid = self.patches.grid
         return _moved(places, lambda xy: pixels_of(xy, places.crs, grid))
 
-    def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401
-        """Return the patches in the bounding box of a shape."""
+    def near(
+        self,
+        shape: Any,  # noqa: ANN401 (shapely's)
+    ) -> Iterator[tuple[Index, NDArray[np.object_]]]:
+        """Yield the patches in the bounding box of a shape, some rows at a time."""
         import shapely
 
         grid = self.patches.grid
         left, top, right, bottom = np.clip(shape.bounds, -_FAR, _FAR)
         cols = np.arange(max(0, int(np.floor(left))), min(grid.width, int(np.floor(right)) + 1))
         rows = np.arange(max(0, int(np.floor(top))), min(grid.height, int(np.floor(bottom)) + 1))
-        row, col = (axis.ravel() for axis in np.meshgrid(rows, cols, indexing="ij"))
-        there = self.patches.valid[row, col]
-        row, col = row[there], col[there]
-        index = np.asarray(row * grid.width + col, np.int64)
-        return index, np.asarray(shapely.box(col, row, col + 1, row + 1), object)
+        step = max(1, _OUTLINES // max(len(cols), 1))
+        for first in range(0, len(rows), step):
+            some = np.meshgrid(rows[first : first + step], cols, indexing="ij")
+            row, col = (axis.ravel() for axis in some)
+            there = self.patches.valid[row, col]
+            row, col = row[there], col[there]
+            if len(row):
+                index = np.asarray(row * grid.width + col, np.int64)
+                yield index, np.asarray(shapely.box(col, row, col + 1, row + 1), object)
 
     def outlines(self, cells: Index) -> NDArray[np.object_]:
         """Return patches as polygons, rotated with the grid."""
@@ -300,11 +311,16 @@ class ChipCells:
         crs = self.crs
         return _moved(places, lambda xy: _warped(xy, places.crs, crs))
 
-    def near(self, shape: Any) -> tuple[Index, NDArray[np.object_]]:  # noqa: ANN401
-        """Return the chips whose bounding boxes intersect that of a shape."""
+    def near(
+        self,
+        shape: Any,  # noqa: ANN401 (shapely's)
+    ) -> Iterator[tuple[Index, NDArray[np.object_]]]:
+        """Yield the chips whose bounding boxes intersect that of a shape, some at a time."""
         index = np.sort(self._tree.query(shape)).astype(np.int64)
         index = index[self.valid[index]]
-        return index, self._shapes[index]
+        for first in range(0, len(index), _OUTLINES):
+            some = index[first : first + _OUTLINES]
+            yield some, self._shapes[some]
 
     def outlines(self, cells: Index) -> NDArray[np.object_]:
         """Return the polygons of the table."""

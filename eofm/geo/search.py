@@ -203,11 +203,10 @@ def search(
             found=f"{len(both)} of {len(wanted)} cells under the examples",
             remedy="cut the polygons so that they do not overlap",
         )
-    positive = cells.vectors(wanted)
     if not len(others):
-        scores = scan(cells, _mean_direction(positive), cosine=True)
+        scores = scan(cells, _mean_direction(cells, wanted), cosine=True)
         return SearchResult(cells, scores, ScoreKind.COSINE, wanted, others)
-    weight, bias = _separate(positive, cells.vectors(others))
+    weight, bias = _separate(cells.vectors(wanted), cells.vectors(others))
     logits = scan(cells, weight, bias, cosine=False)
     scores = torch.from_numpy(logits).sigmoid().numpy()
     return SearchResult(cells, scores, ScoreKind.PROBABILITY, wanted, others)
@@ -242,9 +241,14 @@ def _under(cells: Cells, given: PlacesLike | Sequence[PlacesLike] | None) -> Ind
     return np.unique(np.concatenate([covered(cells, read_places(one)) for one in several]))
 
 
-def _mean_direction(vectors: Floats) -> Floats:
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    mean = units.mean(axis=0)
+def _mean_direction(cells: Cells, which: Index) -> Floats:
+    """Return the mean of the unit vectors of some cells, (D,), read a block at a time."""
+    total = np.zeros(cells.dim)
+    for first in range(0, len(which), _EXAMPLES):
+        vectors = cells.vectors(which[first : first + _EXAMPLES])
+        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        total += (vectors / lengths).sum(axis=0, dtype=np.float64)
+    mean = total / len(which)
     if float(np.linalg.norm(mean)) < 1e-6:
         raise LabelError(
             "the examples have nothing in common",
@@ -272,6 +276,7 @@ def _separate(positive: Floats, negative: Floats) -> tuple[Floats, float]:
 # ------------------------------------------------------------------------------------------ scores
 
 
+_EXAMPLES: Final = 1 << 16  # vectors of examples read at once: 100 MB at 384 dimensions
 _ROWS: Final = 1024  # of codes at once: 1.5 MB at 384 dimensions as float32, to fit in a cache
 _LEAST: Final = 1e-30  # of a squared length
 

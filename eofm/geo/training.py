@@ -218,20 +218,18 @@ def _covers(cells: Cells, layers: Sequence[LabelledPlaces]) -> _Covers:
         for number, shape in enumerate(shapes, first):
             if shape.is_empty:
                 continue
-            index, boxes = cells.near(shape)
-            if not len(index):
-                continue
             shapely.prepare(shape)
-            share = np.where(shapely.covers(shape, boxes), 1.0, 0.0)
-            cut = (share == 0) & shapely.intersects(shape, boxes)
-            if shape.geom_type == "Point":
-                share[cut] = 1.0
-            else:
-                part = shapely.intersection(shape, boxes[cut])
-                share[cut] = shapely.area(part) / shapely.area(boxes[cut])
-            touched = share > _TOUCH
-            there = index[touched]
-            found.append((there, np.full(len(there), number, np.int64), share[touched]))
+            for index, boxes in cells.near(shape):
+                share = np.where(shapely.covers(shape, boxes), 1.0, 0.0)
+                cut = (share == 0) & shapely.intersects(shape, boxes)
+                if shape.geom_type == "Point":
+                    share[cut] = 1.0
+                else:
+                    part = shapely.intersection(shape, boxes[cut])
+                    share[cut] = shapely.area(part) / shapely.area(boxes[cut])
+                touched = share > _TOUCH
+                there = index[touched]
+                found.append((there, np.full(len(there), number, np.int64), share[touched]))
         first += len(shapes)
     if not found:
         nothing = np.zeros(0, np.int64)

@@ -22,6 +22,8 @@ from vector_world import NAMES, PLACES, chips_of, drawn, on_disk, world
 
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError, EofmError, LabelError
+from eofm.geo import cells
+from eofm.geo import search as search_module
 from eofm.geo.cells import cells_of, degrees
 from eofm.geo.embedding_files import write_tiff
 from eofm.geo.embeddings import HIDDEN, Codes, patch_grid
@@ -55,6 +57,29 @@ def test_a_place_finds_its_own_patch_and_the_most_alike(place: str) -> None:
     middle = ranked.to_crs(4326).geometry.iloc[0].bounds
     assert middle[0] < ranked["longitude"].iloc[0] < middle[2]
     assert middle[1] < ranked["latitude"].iloc[0] < middle[3]
+
+
+@pytest.mark.parametrize("of", ["patches", "chips"])
+def test_a_large_polygon_is_searched_in_parts(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million outlines and vectors at once took gigabytes; parts give the same examples."""
+    patches, _ = world(size=SIZE)
+    embeddings = patches if of == "patches" else chips_of(patches)
+    x, y = patches.grid.point(16, 16)
+    like = geopandas.GeoDataFrame(geometry=[shapely.Point(x, y).buffer(2000)], crs="EPSG:32632")
+    whole = search(embeddings, like=like)
+    largest = []
+    covers = shapely.covers
+    monkeypatch.setattr(cells, "_OUTLINES", 100)
+    monkeypatch.setattr(search_module, "_EXAMPLES", 100)
+    monkeypatch.setattr(
+        shapely, "covers", lambda one, some: largest.append(len(some)) or covers(one, some)
+    )
+    parts = search(embeddings, like=like)
+
+    assert len(whole.examples) > 500
+    assert max(largest) <= 100
+    assert np.array_equal(whole.examples, parts.examples)
+    assert np.allclose(whole.scores, parts.scores, atol=1e-6, equal_nan=True)
 
 
 def test_examples_find_their_class_and_counterexamples_help() -> None:
