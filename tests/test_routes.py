@@ -106,6 +106,7 @@ _NODATA = "a value that no measurement takes marks pixels as nodata, and is not 
 _BYTES = "8-bit files cannot hold the digital numbers of Sentinel-2"
 _SIZE = "the values are not of the size that unit dn has"
 _MIXED = "a band is in another unit than the other bands"
+_STRETCHED = "the values were stretched to the range of 16-bit integers"
 _DEAD = "a band holds no measurement"
 _OFFSET = "images stated to be without the offset of processing baseline 04.00 seem to carry it"
 _NONE = "images stated to be with the offset of processing baseline 04.00 seem to lack it"
@@ -137,6 +138,17 @@ REFUSED: Mapping[str, Case] = {
         Sensor.S1_GRD,
         Unit.DB,
         problem=_MIXED,
+    ),
+    "65535 for a reflectance of 1": Case(
+        lambda s: (ground(s) * 6.5535).round().astype("uint16"), Sensor.S2_L2A, problem=_STRETCHED
+    ),
+    "a preview stretched to 16 bits": Case(
+        lambda s: (ground(s) // 16).astype("uint16") * 257, Sensor.S2_L2A, problem=_STRETCHED
+    ),
+    "a copied band": Case(
+        lambda s: one_band(ground(s), 3, ground(s)[2]),
+        Sensor.S2_L2A,
+        problem="two bands hold the same values",
     ),
     "power as dB": Case(
         lambda s: 10 ** (radar(s) / 10),
