@@ -35,6 +35,7 @@ __all__ = [
     "BandLayout",
     "NamedBand",
     "alike_in",
+    "check_amplitude",
     "check_band",
     "check_level",
     "check_product",
@@ -42,6 +43,7 @@ __all__ = [
     "lay_out",
     "named_band",
     "only_count",
+    "words_of_unit",
 ]
 
 # Suffixes of a band in a file name: resolution, "(Raw)" of Copernicus Browser, level
@@ -64,6 +66,13 @@ _PRODUCTS: Final = (
 )
 # Band descriptions of Landsat Collection 2, and polarisations that no encoder here accepts.
 _FOREIGN: Final = re.compile(r"S[RT]_B\d+|(?:.*[^A-Z])?(?:HH|HV)(?:[^A-Z].*)?", re.IGNORECASE)
+_LINEAR: Final = re.compile(
+    r"(?:^|[^a-z0-9])(linear|power|intensity)(?:[^a-z0-9]|$)", re.IGNORECASE
+)
+_AMPLITUDE: Final = re.compile(r"(?:^|[^a-z0-9])amplitudes?(?:[^a-z0-9]|$)", re.IGNORECASE)
+# ASF HyP3 (RTC product guide): gamma0 or sigma0; power, amplitude or decibels; water mask, filter,
+# extent, matching; the identifier
+_HYP3: Final = re.compile(r"_RTC\d{2}_G_[gs]([pad])[uw][nf][ec][dm]_[0-9A-F]{4}(?![0-9A-Za-z])")
 _DECIBEL: Final = re.compile(r"(?:^|[^a-z0-9])(db|decibels?)(?:[^a-z0-9]|$)", re.IGNORECASE)
 
 
@@ -291,10 +300,50 @@ def _words_in(stem: str, sensor: Sensor) -> tuple[list[tuple[str, ...]], list[tu
 
 
 def described_unit(descriptions: Sequence[str]) -> Unit | None:
-    """Return decibels if every description states them (`VV_dB`, `Sigma0_VV_db`), else None."""
+    """Return the unit of backscatter that every description states, or None.
+
+    Args:
+        descriptions: Description and unit tag of each band: `VV_dB`, `Sigma0_VV_db`, `VV linear`.
+    """
     if descriptions and all(_DECIBEL.search(text) for text in descriptions):
         return Unit.DB
+    if descriptions and all(_LINEAR.search(text) for text in descriptions):
+        return Unit.POWER
     return None
+
+
+def check_amplitude(descriptions: Sequence[str], where: object, remedy: str) -> None:
+    """Check that no band of radar is described as an amplitude, the root of backscatter power.
+
+    Args:
+        descriptions: As for `described_unit`.
+        where: File or name, for the error message.
+        remedy: How to square the values.
+
+    Raises:
+        RasterError: If one is.
+    """
+    found = [text.strip() for text in descriptions if _AMPLITUDE.search(text)]
+    if found:
+        raise RasterError(
+            "the values are amplitudes, not backscatter",
+            found=", ".join(dict.fromkeys(found)),
+            expected="backscatter power, or decibels",
+            where=where,
+            remedy=remedy,
+        )
+
+
+def words_of_unit(stem: str) -> str:
+    """Return the unit of backscatter that a file name states: dB, power, amplitude, or nothing.
+
+    Args:
+        stem: `Sigma0_VV_db`; or, of ASF HyP3, `S1A_IW_20230501T061010_DVP_RTC30_G_gpuned_6FB4_VV`.
+    """
+    if _DECIBEL.search(stem[-3:]):
+        return "dB"
+    found = _HYP3.search(stem)
+    return {"p": "power", "a": "amplitude", "d": "dB"}[found[1]] if found else ""
 
 
 def _is_silent(descriptions: Sequence[str]) -> bool:

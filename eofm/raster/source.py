@@ -42,11 +42,13 @@ from eofm.errors import RasterError
 from eofm.io import Closing
 from eofm.raster.bands import (
     BandLayout,
+    check_amplitude,
     check_band,
     check_level,
     check_product,
     described_unit,
     lay_out,
+    words_of_unit,
 )
 from eofm.raster.geotiff import (
     Header,
@@ -429,11 +431,22 @@ def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
         pairs += [of_bands[i - 1] for i in indexes]
         if source.sensor in _RADAR:
             said = zip(dataset.descriptions, dataset.units, strict=True)
-            end = file.stem[-3:]  # Sigma0_VV_db.tif
-            texts = [f"{name or ''} {unit or ''} {end}" for name, unit in said]
+            of_file = words_of_unit(file.stem)
+            texts = [f"{name or ''} {unit or ''} {of_file}" for name, unit in said]
             words += [texts[i - 1] for i in indexes]
+            check_amplitude(words, file, _squared(file, layer))
     described = described_unit(words) if words else None
     return read_scaling(pairs, source.sensor, source.unit, described, source.files[0])
+
+
+def _squared(file: Path, layer: _Layer) -> str:
+    """Return the remedy for a file of amplitudes."""
+    bands, masked = layer.layout.bands, "" if layer.dataset.nodata else " --not-masked"
+    lost = f"; it loses the descriptions, so state --bands {' '.join(bands)} then"
+    return (
+        f"square them to backscatter power, and state that unit: rio calc{masked} --dtype float32 "
+        f'"(* (read 1) (read 1))" {quote(str(file))} OUT.tif' + lost * (len(bands) > 1)
+    )
 
 
 def _gsd(dataset: DatasetReader, grid: Grid) -> float:
