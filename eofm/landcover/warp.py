@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ from rasterio.windows import Window as RasterioWindow
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.multilabel import ClassMap, Legend, Symbols
 from eofm.landcover.schemes import Scheme
+from eofm.raster.cube_file import CubeFile, is_cube
 from eofm.raster.geotiff import (
     bytes_of,
     copy_command,
@@ -43,8 +44,9 @@ from eofm.raster.geotiff import (
     header_of,
     open_geotiff,
     pages_of,
+    without_place,
 )
-from eofm.raster.grid import Grid, Window
+from eofm.raster.grid import EXAMPLE_TRANSFORM, Grid, Window, crs_text
 
 __all__ = [
     "CACHE_BYTES",
@@ -131,7 +133,8 @@ def _open(file: Path) -> DatasetReader:
         dataset = open_geotiff(file)
     else:  # a VRT, or what else GDAL reads
         try:
-            dataset = rasterio.open(file)
+            with without_place():  # which is refused below
+                dataset = rasterio.open(file)
         except RasterioError as error:
             raise damaged(file, error) from error
     pages = pages_of(dataset)
@@ -146,8 +149,12 @@ def _open(file: Path) -> DatasetReader:
             remedy=f"write the one that is meant into a file of its own, as the first: {apart}",
         )
     masked = header_of(dataset).alphas == (2,) and dataset.nodata is None  # GDAL heeds one of them
-    if dataset.crs is None or dataset.count - masked != 1:
-        found = f"{dataset.count} band(s), {dataset.crs or 'no CRS'}"
+    placed = dataset.crs is not None and not dataset.transform.is_identity
+    if not placed or dataset.count - masked != 1:
+        place = (
+            "no CRS" if dataset.crs is None else f"{dataset.crs}{', no transform' * (not placed)}"
+        )
+        found = f"{dataset.count} band(s), {place}"
         remedy = _as_map(dataset, file)
         dataset.close()
         raise LabelError(
@@ -171,9 +178,35 @@ def _as_map(dataset: DatasetReader, file: Path) -> str:
             f"rio stack {name} --bidx {band} -o classes.tif"
         )
         name = "classes.tif"
-    if dataset.crs is None:
-        steps.append(f"write the CRS into it, as in: rio edit-info --crs EPSG:32632 {name}")
+    missing = "--crs EPSG:32632 " * (dataset.crs is None)
+    missing += f"--transform '{EXAMPLE_TRANSFORM}' " * dataset.transform.is_identity
+    if missing and is_cube(file):
+        steps.append(_as_geotiff(dataset, file))
+    elif missing:
+        what = "the CRS" if dataset.crs is None else "the transform of its pixels"
+        both = "CRS and transform"
+        what = both if dataset.crs is None and dataset.transform.is_identity else what
+        steps.append(f"write {what} into it, as in: rio edit-info {missing}{name}")
     return "; then ".join(steps)
+
+
+def _as_geotiff(dataset: DatasetReader, file: Path) -> str:
+    """Return the command that writes a netCDF map, whose place GDAL does not see, as a GeoTIFF."""
+    variable, crs, given = "map", "EPSG:4326", dataset.crs
+    with suppress(RasterError), CubeFile(file).open() as cube:
+        images = (str(n) for n, v in dict(cube).items() if {"y", "x"} <= set(v.dims))
+        variable = next(images, variable) if hasattr(cube, "data_vars") else str(cube.name)
+        if {"y", "x"} <= set(cube.coords) and abs(cube["x"]).max() > 360:
+            crs = "EPSG:32632"
+    what = "write it as a GeoTIFF, with the CRS of its coordinates"
+    return (
+        f"{what if given else f'{what}, as in'}: "
+        'python -c "import rioxarray, sys, xarray; '
+        f"a = xarray.open_dataset(sys.argv[1], mask_and_scale=False)['{variable}'].squeeze(); "
+        "a = a.rename(dict(zip(a.dims, 'yx'))).rio.write_crs("
+        f"'{crs_text(given) if given else crs}'); "
+        f'a.rio.to_raster(sys.argv[2])" {quote(str(file))} {quote(str(file.with_suffix(".tif")))}'
+    )
 
 
 # ------------------------------------------------------------------------------------- codes

@@ -62,7 +62,7 @@ from eofm.raster.geotiff import (
     pages_of,
     read_stored,
 )
-from eofm.raster.grid import Grid, Window, utm_of
+from eofm.raster.grid import Grid, Window, name_file, utm_of
 from eofm.raster.tags import (
     CloudMask,
     Clouds,
@@ -202,9 +202,7 @@ class OpenRaster(Closing):
         except BaseException as error:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:
-                error.where = source.files[0]
-                remedy = error.remedy or ""
-                error.remedy = remedy.replace("FILE", quote(str(source.files[0]))) or None
+                name_file(error, source.files[0])
             raise
         self.notes = _notes(source, layouts)
         for note in self.notes:

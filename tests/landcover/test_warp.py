@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
@@ -19,7 +20,7 @@ from eofm.errors import LabelError, RasterError
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.multilabel import Reason
 from eofm.landcover.schemes import SCHEMES
-from eofm.raster.geotiff import grid_of
+from eofm.raster.geotiff import grid_of, without_place
 from eofm.raster.grid import Grid, Window
 
 DW = SCHEMES["dynamic-world"]
@@ -297,6 +298,50 @@ def test_a_map_without_crs_says_what_to_run(tmp_path: Path, write_tif) -> None:
         read(path)
     run_rio(caught.value)
     read(path)
+
+
+def test_a_map_without_transform_says_what_to_run(tmp_path: Path, write_tif) -> None:
+    """The message named neither the file nor a command that could be typed."""
+    path = write_tif(tmp_path / "m m.tif", classes())
+    with rasterio.open(path) as file:
+        profile = {**file.profile, "transform": None}
+    with without_place(), rasterio.open(path, "w", **profile) as file:
+        file.write(classes(), 1)
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+    run_rio(caught.value)
+    read(path)
+
+
+@pytest.mark.parametrize("names", [("y", "x"), ("lat", "lon")])
+@pytest.mark.parametrize("crs", [None, "EPSG:32632"])
+def test_a_netcdf_map_without_place_becomes_a_geotiff(
+    names: tuple[str, str], crs: str | None, tmp_path: Path
+) -> None:
+    """`rio edit-info` cannot write into netCDF, and degrees are not in UTM."""
+    in_degrees = names == ("lat", "lon")
+    step, west, north = (1e-4, 9.0, 48.0) if in_degrees else (10, 5e5, 5.4e6)
+    rows, columns = classes().shape
+    coords = {
+        names[0]: north - step * (np.arange(rows) + 0.5),
+        names[1]: west + step * (np.arange(columns) + 0.5),
+    }
+    cube = xr.Dataset({"lc": (names, classes())}, coords)
+    if crs is not None and not in_degrees:
+        cube["crs"] = ((), 0, {"crs_wkt": CRS.from_string(crs).to_wkt()})
+        cube["lc"].attrs["grid_mapping"] = "crs"
+    path = tmp_path / "m m.nc"
+    cube.to_netcdf(path)
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+
+    out = Path(run_python(caught.value, "ignore")[-1])  # rioxarray's warnings of affine
+
+    with rasterio.open(out) as found:
+        assert (4326 if in_degrees else 32632) == found.crs.to_epsg()
+        np.testing.assert_allclose((west, north), (found.transform.c, found.transform.f))
+        np.testing.assert_array_equal(classes(), found.read(1))
+    read(out)
 
 
 def test_complex_numbers_are_no_classes(tmp_path: Path) -> None:
