@@ -73,6 +73,7 @@ _AMPLITUDE: Final = re.compile(r"(?:^|[^a-z0-9])amplitudes?(?:[^a-z0-9]|$)", re.
 # ASF HyP3 (RTC product guide): gamma0 or sigma0; power, amplitude or decibels; water mask, filter,
 # extent, matching; the identifier
 _HYP3: Final = re.compile(r"_RTC\d{2}_G_[gs]([pad])[uw][nf][ec][dm]_[0-9A-F]{4}(?![0-9A-Za-z])")
+_OF_BROWSER: Final = re.compile(r"_-_(decibel|linear)_(?:gamma|sigma|beta)0", re.IGNORECASE)
 _DECIBEL: Final = re.compile(r"(?:^|[^a-z0-9])(db|decibels?)(?:[^a-z0-9]|$)", re.IGNORECASE)
 
 
@@ -338,12 +339,18 @@ def words_of_unit(stem: str) -> str:
     """Return the unit of backscatter that a file name states: dB, power, amplitude, or nothing.
 
     Args:
-        stem: `Sigma0_VV_db`; or, of ASF HyP3, `S1A_IW_20230501T061010_DVP_RTC30_G_gpuned_6FB4_VV`.
+        stem: `Sigma0_VV_db`; of ASF HyP3 `S1A_IW_20230501T061010_DVP_RTC30_G_gpuned_6FB4_VV`; of
+            Copernicus Browser `..._Sentinel-1_IW_VV+VH_VV_-_linear_gamma0`.
     """
     if _DECIBEL.search(stem[-3:]):
         return "dB"
+    if _AMPLITUDE.search(stem):
+        return "amplitude"
     found = _HYP3.search(stem)
-    return {"p": "power", "a": "amplitude", "d": "dB"}[found[1]] if found else ""
+    if found:
+        return {"p": "power", "a": "amplitude", "d": "dB"}[found[1]]
+    layer = _OF_BROWSER.search(stem)
+    return layer[1] if layer else ""
 
 
 def _is_silent(descriptions: Sequence[str]) -> bool:
@@ -723,6 +730,15 @@ def _which(header: Header, sensor: Sensor) -> str:
     """Return the remedy for a single-band file."""
     every = SENSOR_BANDS[sensor]
     inside = [band for band in _named_anywhere(header.file.stem, sensor) if band in every]
+    others = _siblings(header.file, inside[0], every) if len(inside) == 1 else {}
+    if others:
+        files = {inside[0]: header.file, **others}
+        there = [band for band in every if band in files]
+        stacked = " ".join(quote(str(files[band])) for band in there)
+        return (
+            "stack the bands of each image, and move the single ones away: rio stack "
+            f"{stacked} -o OUT.tif; then state them: --bands {' '.join(there)}"
+        )
     if len(inside) == 1:
         return f"state the band that its name says: --bands {inside[0]}"
     remedy = f"state which it is, one of {', '.join(every)}, as in --bands NAME"
@@ -735,6 +751,21 @@ def _which(header: Header, sensor: Sensor) -> str:
     if sensor in {Sensor.RGB, Sensor.NAIP}:
         return f"leave it out, if it is a picture in grey; else {remedy}"
     return f"{remedy}; or move it out of the folder, if it is none of them"
+
+
+def _siblings(file: Path, band: str, every: Sequence[str]) -> dict[str, Path]:
+    """Return the files whose names differ in the band alone, which stands inside the name."""
+    places = [part for part in _PART.finditer(file.name) if band_candidates(part[0]) == (band,)]
+    if not places:
+        return {}
+    word, begin, end = places[-1][0], *places[-1].span()
+    found = {}
+    for other in every:
+        text = other.lower() if word.islower() else other
+        path = file.with_name(f"{file.name[:begin]}{text}{file.name[end:]}")
+        if other != band and path.is_file():
+            found[other] = path
+    return found
 
 
 def _ends(stem: str) -> list[str]:

@@ -394,3 +394,33 @@ def test_a_unit_tag_of_power_contradicts_decibels(word: str, tmp_path: Path, wri
     assert Unit.POWER is read(path, None, "s1-grd").spec.unit
     with pytest.raises(RasterError, match="another unit than the user"):
         read(path, "db", "s1-grd")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("2023-05-01_Sentinel-1_IW_VV+VH_VV_-_decibel_gamma0", "db"),
+        ("2023-05-01_Sentinel-1_IW_VV+VH_VV_-_linear_gamma0_-_rtc", "power"),
+    ],
+)
+def test_the_layer_of_copernicus_browser_states_its_unit(
+    name: str, unit: str, tmp_path: Path, write_tif
+) -> None:
+    """As the browser names files of Sentinel-1."""
+    value = -11.5 if unit == "db" else 10**-1.15
+    path = write_tif(tmp_path / f"{name}.tif", np.full((8, 8), value, np.float32))
+
+    found = eofm.read_geotiff(path, sensor="s1-rtc", unit=None, bands=["VV"])
+
+    assert unit == found.spec.unit
+    wrong = "power" if unit == "db" else "db"
+    with pytest.raises(RasterError, match="another unit than the user"):
+        eofm.read_geotiff(path, sensor="s1-rtc", unit=wrong, bands=["VV"])
+
+
+def test_a_name_of_amplitude_is_refused(tmp_path: Path, write_tif) -> None:
+    """Wherever the word stands in it."""
+    path = write_tif(tmp_path / "S1A_IW_VV_amplitude_clip.tif", np.full((8, 8), 0.3, np.float32))
+
+    with pytest.raises(RasterError, match="amplitudes, not backscatter"):
+        eofm.read_geotiff(path, sensor="s1-grd", unit="power", bands=["VV"])
