@@ -70,7 +70,14 @@ __all__ = [
 Word = TypeVar("Word", Sensor, Unit)
 
 
-def settle(what: str, stated: Word | None, found: Word | None, by: str, where: object) -> Word:
+def settle(
+    what: str,
+    stated: Word | None,
+    found: Word | None,
+    by: str,
+    where: object,
+    among: Sequence[Word] = (),
+) -> Word:
     """Return the sensor or unit given by the user or by the product metadata.
 
     Args:
@@ -79,6 +86,7 @@ def settle(what: str, stated: Word | None, found: Word | None, by: str, where: o
         found: Value in the product metadata, or None.
         by: The metadata element that gives `found`.
         where: File or name.
+        among: The values that it can have here, for the message; the first is its example.
 
     Raises:
         SpecError: If neither gives it, or they disagree.
@@ -93,10 +101,11 @@ def settle(what: str, stated: Word | None, found: Word | None, by: str, where: o
         )
     settled = stated or found
     if settled is None:
-        example = {"sensor": Sensor.S2_L2A, "unit": Unit.DN}[what]
+        usual = Sensor.S2_L2A if what == "sensor" else Unit.DN
+        example = among[0] if among else usual
         raise SpecError(
             f"neither the user nor the product states the {what}",
-            expected=f"one of the {what}s of eofm",
+            expected=" | ".join(among) or f"one of the {what}s of eofm",
             where=where,
             remedy=f"state it, as in {as_argument(what, example)}",
         )
