@@ -1045,6 +1045,7 @@ def refusal(doubts: Sequence[Doubt], names: Sequence[str]) -> PixelError:
         expected=first.expected,
         remedy=remedy,
         images=[doubt.image for doubt in same],
+        band=first.band,
     )
 
 

@@ -10,8 +10,8 @@ the unit is stated, or follows from the scale and offset of the file; bands are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -38,7 +38,7 @@ from eofm.contract.validity import (
     measured_of,
     refusal,
 )
-from eofm.errors import RasterError
+from eofm.errors import PixelError, RasterError
 from eofm.io import Closing
 from eofm.raster.bands import (
     BandLayout,
@@ -131,6 +131,27 @@ class RasterSource:
                 found=f"{len(self.files)} files, {len(self.bands or ())} bands",
                 where=self.name,
             )
+
+    def with_file(self, remedy: str, band: str | None = None) -> str:
+        """Return a remedy of the contract with the name of a file where `FILE` stands for it.
+
+        Args:
+            remedy: Text with a command.
+            band: The band concerned; of one file per band, the file of that band is named.
+        """
+        file = self.files[0]
+        if len(self.files) > 1 and band in (self.bands or ()):
+            file = self.files[(self.bands or ()).index(band or "")]
+        return remedy.replace("FILE", quote(str(file)))
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Name a file in the remedies of errors about the pixels of the image: see `with_file`."""
+        try:
+            yield
+        except PixelError as error:
+            error.remedy = self.with_file(error.remedy or "", error.band) or None
+            raise
 
     def open(self) -> OpenRaster:
         """Open the files for reading many windows; use the result in a `with` statement.
@@ -293,7 +314,8 @@ class OpenRaster(Closing):
         native = NativeImagery(planes, bands, self.spec(window), valid)
         if self._scaling.factors:  # the stored values are known only here
             factors = dict(zip(self.bands, self._scaling.factors, strict=True))
-            check_sentinels(native, self.source.name, factors)
+            with self.source.naming():
+                check_sentinels(native, self.source.name, factors)
         return native
 
     def _valid(
