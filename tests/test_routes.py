@@ -17,6 +17,7 @@ import rasterio
 import torch
 from levels import surface
 from numpy.typing import NDArray
+from remedies import run_rio
 from torch import Tensor
 
 from eofm import read_geotiff
@@ -394,3 +395,18 @@ def test_a_stricter_rule_is_met_on_every_route(
 
     with pytest.raises(PixelError, match="size that unit dn has"):
         ROUTES[route](case, tmp_path, encoders[case.sensor])
+
+
+def test_the_command_of_a_benchmark_names_the_file(
+    tmp_path: Path, encoders: dict[Sensor, Encoder]
+) -> None:
+    """The first of the images with the fault; typed, the command found no FILE."""
+    case = REFUSED["c11 -9999"]
+
+    with pytest.raises(PixelError) as caught:
+        by_bench(case, tmp_path, encoders[case.sensor])
+
+    file = run_rio(caught.value)[4]
+    with rasterio.open(file) as image:
+        assert -9999 == image.nodata
+    assert str(tmp_path / "labelled" / "train") in file
