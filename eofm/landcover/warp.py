@@ -72,6 +72,8 @@ __all__ = [
 # In pixels of the map. GDAL's default, an eighth, moves borders; with 0 rasterio cannot open a VRT.
 _TOLERANCE: Final = 1e-3
 _OPEN_MAPS: Final = 16
+# HDF5 gives an open file again for its path, even where another one has replaced it since.
+_NOT_KEPT: Final = frozenset({"netCDF", "HDF5", "HDF5Image"})
 _TURN: Final = 360.0
 
 Bounds = tuple[float, float, float, float]
@@ -123,6 +125,9 @@ def _take(key: _Key) -> DatasetReader | None:
 
 def _give_back(key: _Key, dataset: DatasetReader) -> None:
     with _idle_lock:
+        if dataset.driver in _NOT_KEPT:
+            dataset.close()
+            return
         _idle.append((key, dataset))
         if len(_idle) > _OPEN_MAPS:
             _idle.popleft()[1].close()
@@ -137,6 +142,17 @@ def _open(file: Path) -> DatasetReader:
                 dataset = rasterio.open(file)
         except RasterioError as error:
             raise damaged(file, error) from error
+    if not dataset.count:
+        names = [name.rpartition(":")[2] for name in dataset.subdatasets]
+        remedy = _as_geotiff(dataset, file) if is_cube(file) and names else None
+        dataset.close()
+        raise LabelError(
+            "the file holds no map, or several",
+            found=", ".join(names) or "no band",
+            expected="one map in a file",
+            where=file,
+            remedy=remedy,
+        )
     pages = pages_of(dataset)
     if pages:
         dataset.close()
@@ -169,6 +185,8 @@ def _open(file: Path) -> DatasetReader:
 def _as_map(dataset: DatasetReader, file: Path) -> str:
     """Return what makes a map of one band, with a CRS, of a file that is none."""
     name, steps = quote(str(file)), []
+    if is_cube(file):  # `rio` writes no netCDF
+        return _as_geotiff(dataset, file)
     if dataset.count != 1:
         words = [(text or "").casefold() for text in dataset.descriptions]
         band = next((i for i, word in enumerate(words, 1) if word in _CLASSES), 1)
@@ -180,9 +198,7 @@ def _as_map(dataset: DatasetReader, file: Path) -> str:
         name = "classes.tif"
     missing = "--crs EPSG:32632 " * (dataset.crs is None)
     missing += f"--transform '{EXAMPLE_TRANSFORM}' " * dataset.transform.is_identity
-    if missing and is_cube(file):
-        steps.append(_as_geotiff(dataset, file))
-    elif missing:
+    if missing:
         what = "the CRS" if dataset.crs is None else "the transform of its pixels"
         both = "CRS and transform"
         what = both if dataset.crs is None and dataset.transform.is_identity else what
@@ -193,17 +209,22 @@ def _as_map(dataset: DatasetReader, file: Path) -> str:
 def _as_geotiff(dataset: DatasetReader, file: Path) -> str:
     """Return the command that writes a netCDF map, whose place GDAL does not see, as a GeoTIFF."""
     variable, crs, given = "map", "EPSG:4326", dataset.crs
-    with suppress(RasterError), CubeFile(file).open() as cube:
-        images = (str(n) for n, v in dict(cube).items() if {"y", "x"} <= set(v.dims))
-        variable = next(images, variable) if hasattr(cube, "data_vars") else str(cube.name)
+    with suppress(RasterError), CubeFile(file).open_whole() as cube:
+        if hasattr(cube, "data_vars"):
+            images = [str(n) for n, v in cube.items() if {"y", "x"} <= set(v.dims)]
+            variable = next((n for n in images if n.casefold() in _CLASSES), [*images, variable][0])
+        else:
+            variable = str(cube.name)
+        given = given or cube.rio.crs
         if {"y", "x"} <= set(cube.coords) and abs(cube["x"]).max() > 360:
             crs = "EPSG:32632"
-    what = "write it as a GeoTIFF, with the CRS of its coordinates"
+    first = "the first of its maps" if dataset.count > 1 else "it"
+    what = f"write {first} as a GeoTIFF, with the CRS of its coordinates"
     return (
         f"{what if given else f'{what}, as in'}: "
         'python -c "import rioxarray, sys, xarray; '
-        f"a = xarray.open_dataset(sys.argv[1], mask_and_scale=False)['{variable}'].squeeze(); "
-        "a = a.rename(dict(zip(a.dims, 'yx'))).rio.write_crs("
+        f"a = xarray.open_dataset(sys.argv[1], mask_and_scale=False)['{variable}']; "
+        "a = a[(0,) * (a.ndim - 2)]; a = a.rename(dict(zip(a.dims, 'yx'))).rio.write_crs("
         f"'{crs_text(given) if given else crs}'); "
         f'a.rio.to_raster(sys.argv[2])" {quote(str(file))} {quote(str(file.with_suffix(".tif")))}'
     )
@@ -232,7 +253,7 @@ def check_nodata(nodata: float | None, scheme: Scheme, where: object) -> None:
             expected=f"another nodata value, as {scheme.nodata[0]}",
             where=where,
             remedy="export the map with that value, or remove the declaration if there is no "
-            "nodata in it: rio edit-info --unset-nodata FILE",
+            f"nodata in it: rio edit-info --unset-nodata {quote(str(where))}",
         )
 
 
@@ -267,7 +288,10 @@ def decode(
             )
     if nodata is not None and not math.isnan(nodata):
         inside = inside & (values != nodata)
-    return np.where(inside, values, scheme.nodata[0]).astype(np.int32)
+    if values.dtype.kind == "f":
+        values = np.where(inside, values, 0)  # NaN is no integer
+    # widened before: a byte cannot hold the nodata code 300, and NumPy makes 44 of it
+    return np.where(inside, values.astype(np.int32), np.int32(scheme.nodata[0]))
 
 
 def fill(codes: ClassMap, more: ClassMap, scheme: Scheme) -> bool:
