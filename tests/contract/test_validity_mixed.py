@@ -320,6 +320,16 @@ def test_few_values_are_in_steps_by_chance(numbers: int, refused: bool) -> None:
     assert refused == (doubt is not None and "stretched" in doubt.problem)
 
 
+@pytest.mark.parametrize("step", [6.5535, 257])
+def test_what_is_one_beside_the_steps_is_not_stretched(step: float) -> None:
+    """Rounding moves a value by less than 1."""
+    pixels = np.rint(np.rint(surface(L2A, (SIZE, SIZE)) // (step / 6)) * step) + 1
+
+    found = find_doubts(image(pixels, Sensor.S2_L2A, Unit.DN))
+
+    assert not any("stretched" in doubt.problem for doubt in found)
+
+
 def test_the_remedy_for_a_stretch_makes_reflectance(tmp_path: Path) -> None:
     """Typed as it is printed, by the same words where reflectance was stated."""
     pixels = np.rint(surface(L2A, (SIZE, SIZE)))
