@@ -120,6 +120,7 @@ class PixelError(EofmError):
         where: File, window, key or card.
         remedy: What the user can do.
         images: Indices of the images in their batch, from which a caller can derive their names.
+        band: The band concerned, if it is a single one.
     """
 
     def __init__(
@@ -131,8 +132,10 @@ class PixelError(EofmError):
         where: object = None,
         remedy: str | None = None,
         images: Sequence[int] = (),
+        band: str | None = None,
     ) -> None:
         self.images = tuple(images)
+        self.band = band
         super().__init__(problem, found=found, expected=expected, where=where, remedy=remedy)
 
 

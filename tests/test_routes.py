@@ -17,6 +17,7 @@ import rasterio
 import torch
 from levels import surface
 from numpy.typing import NDArray
+from remedies import run_rio
 from torch import Tensor
 
 from eofm import read_geotiff
@@ -106,6 +107,7 @@ _NODATA = "a value that no measurement takes marks pixels as nodata, and is not 
 _BYTES = "8-bit files cannot hold the digital numbers of Sentinel-2"
 _SIZE = "the values are not of the size that unit dn has"
 _MIXED = "a band is in another unit than the other bands"
+_STRETCHED = "the values were stretched to the range of 16-bit integers"
 _DEAD = "a band holds no measurement"
 _OFFSET = "images stated to be without the offset of processing baseline 04.00 seem to carry it"
 _NONE = "images stated to be with the offset of processing baseline 04.00 seem to lack it"
@@ -137,6 +139,17 @@ REFUSED: Mapping[str, Case] = {
         Sensor.S1_GRD,
         Unit.DB,
         problem=_MIXED,
+    ),
+    "65535 for a reflectance of 1": Case(
+        lambda s: (ground(s) * 6.5535).round().astype("uint16"), Sensor.S2_L2A, problem=_STRETCHED
+    ),
+    "a preview stretched to 16 bits": Case(
+        lambda s: (ground(s) // 16).astype("uint16") * 257, Sensor.S2_L2A, problem=_STRETCHED
+    ),
+    "a copied band": Case(
+        lambda s: one_band(ground(s), 3, ground(s)[2]),
+        Sensor.S2_L2A,
+        problem="two bands hold the same values",
     ),
     "power as dB": Case(
         lambda s: 10 ** (radar(s) / 10),
@@ -382,3 +395,18 @@ def test_a_stricter_rule_is_met_on_every_route(
 
     with pytest.raises(PixelError, match="size that unit dn has"):
         ROUTES[route](case, tmp_path, encoders[case.sensor])
+
+
+def test_the_command_of_a_benchmark_names_the_file(
+    tmp_path: Path, encoders: dict[Sensor, Encoder]
+) -> None:
+    """The first of the images with the fault; typed, the command found no FILE."""
+    case = REFUSED["c11 -9999"]
+
+    with pytest.raises(PixelError) as caught:
+        by_bench(case, tmp_path, encoders[case.sensor])
+
+    file = run_rio(caught.value)[4]
+    with rasterio.open(file) as image:
+        assert -9999 == image.nodata
+    assert str(tmp_path / "labelled" / "train") in file

@@ -16,6 +16,7 @@ import torch
 from levels import surface
 from rasterio.crs import CRS
 from rasterio.transform import Affine
+from remedies import run_rio
 
 from eofm import read_geotiff
 from eofm.bench.run import bench
@@ -26,7 +27,9 @@ from eofm.datasets.check.run import check_data
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
-from eofm.errors import EofmError, RasterError
+from eofm.errors import EofmError, PixelError, RasterError
+from eofm.geo.embedding.config import EmbedConfig
+from eofm.geo.embedding.embed import embed
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.run import write_labels
 from eofm.raster.folder import list_sources
@@ -367,3 +370,44 @@ def test_c33_numbers_as_names_are_no_leak(tmp_path: Path) -> None:
     copied.write_bytes((tmp_path / "in" / "train" / "crop" / "0.tif").read_bytes())
 
     assert {1} == {result.sample.copies for result in bench(config).results}
+
+
+# ------------------------------------------------------------------------------- remedies
+
+
+def test_a_command_names_the_file_that_it_is_for(tmp_path: Path) -> None:
+    """`pack tiles` and `embed` printed `FILE`, though they know it: typed, it found no file."""
+    pixels = image().astype("int16")
+    pixels[:, :, :20] = -9999
+    write(tmp_path / "in" / "b.tif", image(1), from_origin(600_000, 6_000_000, 10, 10))
+    file = write(tmp_path / "in" / "a.tif", pixels)
+    with pytest.raises(PixelError, match="is not declared") as packing:
+        packed(tmp_path / "in", tmp_path / "no")
+    settings = {"sensor": "s2-l2a", "unit": "dn", "chips": 32, "size": 28}
+    model, out = "random:vit-tiny-14-2blocks", str(tmp_path / "vectors")
+    with pytest.raises(PixelError, match="is not declared") as embedding:
+        embed(EmbedConfig([str(file)], model, out, **settings))  # type: ignore[arg-type]
+
+    for error in (packing.value, embedding.value):
+        assert f"rio edit-info --nodata -9999 {file}; in an array" in str(error.remedy)
+    run_rio(packing.value)
+
+    assert 2 == len(packed(tmp_path / "in", tmp_path / "out"))
+    embed(EmbedConfig([str(file)], model, out, **settings))  # type: ignore[arg-type]
+
+
+def test_of_one_file_per_band_the_file_of_the_band_is_named(tmp_path: Path) -> None:
+    """What the band has wrong is written into its own file."""
+    for band in L2A:
+        pixels = image()[[L2A.index(band)]].astype("int16")
+        if band == "B05":
+            pixels[:, :, :20] = -9999
+        write(tmp_path / "in" / f"x_{band}.tif", pixels)
+
+    with pytest.raises(PixelError, match="is not declared") as caught:
+        packed(tmp_path / "in", tmp_path / "no")
+
+    run_rio(caught.value)
+    with rasterio.open(tmp_path / "in" / "x_B05.tif") as file:
+        assert -9999 == file.nodata
+    assert 1 == len(packed(tmp_path / "in", tmp_path / "out"))

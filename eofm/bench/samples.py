@@ -25,6 +25,7 @@ from fractions import Fraction
 from functools import cache as once_per_run
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Final, TypedDict
 
 import torch
@@ -116,6 +117,9 @@ def _look(some: Sequence[Chip | DenseChip], sensor: int, root: Path) -> int:
         validity.check_plausible(batch, [chip.id for chip in some])
     except PixelError as error:
         error.where = f"{root}" if error.where is None else f"{root}: {error.where}"
+        files = some[error.images[0]].pixels[sensor].place.files if error.images else ()
+        if len(files) == 1 and error.remedy is not None:
+            error.remedy = error.remedy.replace("FILE", quote(str(files[0])))
         raise
     return len(batch)
 

@@ -22,7 +22,9 @@ number type           8-bit integers stated as digital numbers of Sentinel-2
 undeclared nodata     physically impossible (-9999, -32768, 1e20; 65535 or 32767 in every band), or
                       the same value in all bands of more than 1 % of the pixels (-1, 9999)
 dead band             all 0, or constant over an image of at least 100 x 100 pixels
+copied band           the same values as another band in every pixel
 radar                 sign of dB and power, in one band or all; integers; VV darker than VH
+stretched             whole numbers in the steps of a stretch to 16 bits, as of 65535 / 10000
 range                 99th percentile of all bands outside the range of the unit
 mixed units           a band of fractions below 1 among bands of digital numbers
 8-bit numbers         Level-1C darker in B01 or B02 than the sky radiance
@@ -315,7 +317,7 @@ _BELOW_OFFSET: Final = 900.0  # a first percentile below this shows that no offs
 def contradiction(values: Values, spec: ImageSpec) -> Doubt | None:
     """Run the tests that need a sample of the values only, without sentinels and dead bands."""
     ordered = {band: some.sort().values for band, some in values.items()}
-    tests = (_radar, _range, _mixed, _sky, _order, _offset)
+    tests = (_radar, _stretched, _range, _mixed, _sky, _order, _offset)
     return next((doubt for test in tests if (doubt := test(ordered, spec)) is not None), None)
 
 
@@ -325,6 +327,54 @@ def _quantile(ordered: Float[Tensor, " n"], share: float) -> float:
 
 
 _DIFFERENT: Final = 8  # numbers; no more than these are whole by chance
+
+# Viewers stretch values to the range of 16-bit files, which leaves gaps between the stored values:
+# Copernicus Browser and EO Browser store 65535 for a reflectance of 1, and digital numbers are 1e-4
+# apart; an 8-bit preview has steps of 65535 / 255. By chance one integer in three is less than 1
+# from a multiple of the first.
+_STEPS: Final[Mapping[float, tuple[str, str]]] = {
+    65_535 / 10_000: (
+        "65535 for a reflectance of 1",
+        "write the scale 1/65535 into the file, and state unit reflectance: python -c "
+        "\"import rasterio, sys; f = rasterio.open(sys.argv[1], 'r+'); "
+        'f.scales = (1 / 65535,) * f.count; f.close()" FILE; in an array, divide by 65535',
+    ),
+    65_535 / 255: (
+        "8-bit values stretched to 16 bits",
+        "use the original product, not a preview rendered from it",
+    ),
+}
+_COMPARED: Final = 64  # values, before all of them
+_STEPS_SEEN: Final = 16  # different values in a band; fewer can be multiples by chance
+
+
+def _stretched(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Find optical values that were stretched to the range of 16-bit integers."""
+    if spec.unit not in PER_DN:
+        return None
+    for step, (meaning, remedy) in _STEPS.items():
+        band = next((b for b, ordered in values.items() if _is_in_steps(ordered, step)), None)
+        if band is not None:
+            return Doubt(
+                "the values were stretched to the range of 16-bit integers",
+                f"{band} has steps of {step:g}: {meaning}",
+                f"values in unit {spec.unit}",
+                remedy,
+                band=band,
+            )
+    return None
+
+
+def _is_in_steps(ordered: Float[Tensor, " n"], step: float) -> bool:
+    """Return whether sorted values are whole, and all of them multiples of a step."""
+    quartiles = ordered[[len(ordered) * k // 4 for k in range(4)]].tolist()
+    if any(abs(round(value / step) * step - value) >= 1 for value in quartiles):
+        return False  # most bands, and faster than all of their values
+    exact = ordered.double()
+    if bool(((exact / step).round() * step - exact).abs().max() >= 1):
+        return False
+    whole = bool((ordered == ordered.round()).all())
+    return whole and int(ordered[ordered != 0].diff().count_nonzero()) + 1 >= _STEPS_SEEN
 
 
 def _range(values: Values, spec: ImageSpec) -> Doubt | None:
@@ -646,6 +696,10 @@ def check_scale(imagery: Imagery) -> Imagery:
         remedy = f"of a preview of 8 bits use the original product; else {remedy}"
     # the magnitude decides for most images; all values are tested only if it does not
     if suspect and bool((values == values.round()).all()) == (wrong == "whole numbers"):
+        if wrong == "whole numbers":
+            ordered = values.flatten().sort().values
+            steps = (text for step, (_, text) in _STEPS.items() if _is_in_steps(ordered, step))
+            remedy = next(steps, remedy)
         raise PixelError(
             f"the values are not of the size that unit {unit} has",
             found=f"{wrong} up to {most:.4g}",
@@ -764,7 +818,7 @@ def find_doubts(imagery: Imagery) -> list[Doubt]:
         values = pixels.flatten(1) if bool(valid.all()) else pixels[:, valid]
         if not values.shape[1]:
             continue
-        doubt = _sentinel(values, spec) or _dead(values, spec)
+        doubt = _sentinel(values, spec) or _dead(values, spec) or _copied(values, spec)
         if doubt is None:
             some = values[:, :: -(-values.shape[1] // sample)].cpu()
             doubt = contradiction(dict(zip(spec.bands, some, strict=True)), spec)
@@ -789,7 +843,7 @@ def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
         return None
     for group in groups.values():
         pixels, own = torch.stack(list(group.values())), replace(spec, bands=tuple(group))
-        doubt = _sentinel(pixels, own) or _dead(pixels, own)
+        doubt = _sentinel(pixels, own) or _dead(pixels, own) or _copied(pixels, own)
         if doubt is not None:
             return doubt
     return contradiction({b: v for group in groups.values() for b, v in group.items()}, spec)
@@ -908,6 +962,30 @@ def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     return None
 
 
+def _copied(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
+    """Find a band with the values of another band in all measured pixels (C, n) of an image."""
+    if spec.unit is Unit.UINT8:
+        return None  # pictures in grey
+    few = values[:, :: max(1, values.shape[1] // _COMPARED)].tolist()
+    first: dict[tuple[float, ...], int] = {}
+    for index, some in enumerate(few):
+        other = first.setdefault(tuple(some), index)
+        if other == index or not torch.equal(values[index], values[other]):
+            continue
+        if int(values[index].sort().values.diff().count_nonzero()) < _DIFFERENT:
+            continue  # as of water, whose short-wave infrared is 0 and 1
+        band, like = spec.bands[index], spec.bands[other]
+        return Doubt(
+            "two bands hold the same values",
+            f"{band} and {like} are equal in every pixel",
+            "a measurement of its own in each band",
+            f"export {band} or {like} again, whichever is the copy; or leave it out of the bands, "
+            "which files have to describe for that",
+            band=band,
+        )
+    return None
+
+
 # --------------------------------------------------------------------------- many images
 
 # Ratios of band means identify the sensor only over many different images: over a single lake B10
@@ -969,6 +1047,7 @@ def refusal(doubts: Sequence[Doubt], names: Sequence[str]) -> PixelError:
         expected=first.expected,
         remedy=remedy,
         images=[doubt.image for doubt in same],
+        band=first.band,
     )
 
 

@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -58,7 +57,7 @@ from eofm.landcover.warp import (
 )
 from eofm.raster.folder import find_files, group_files, image_name
 from eofm.raster.geotiff import date_of, grid_of, header_of, open_geotiff, read_stored
-from eofm.raster.grid import Grid, Window, read_crs
+from eofm.raster.grid import Grid, Window, name_file, read_crs
 from eofm.raster.tags import declares_measured, is_beside
 from eofm.store.format import PAIRS, SPEC, VALID
 from eofm.terminal import track
@@ -665,8 +664,7 @@ def _finest(files: Sequence[Path]) -> tuple[Grid, str]:
             try:
                 grid.require_crs()
             except RasterError as error:
-                error.where = file
-                error.remedy = (error.remedy or "").replace("FILE", quote(str(file))) or None
+                name_file(error, file)
                 raise
             grids.append((grid, date_of(dataset)))
     return max(grids, key=lambda found: found[0].height * found[0].width)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ from rasterio.windows import Window as RasterioWindow
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.multilabel import ClassMap, Legend, Symbols
 from eofm.landcover.schemes import Scheme
+from eofm.raster.cube_file import CubeFile, is_cube
 from eofm.raster.geotiff import (
     bytes_of,
     copy_command,
@@ -43,8 +44,9 @@ from eofm.raster.geotiff import (
     header_of,
     open_geotiff,
     pages_of,
+    without_place,
 )
-from eofm.raster.grid import Grid, Window
+from eofm.raster.grid import EXAMPLE_TRANSFORM, Grid, Window, crs_text
 
 __all__ = [
     "CACHE_BYTES",
@@ -70,6 +72,8 @@ __all__ = [
 # In pixels of the map. GDAL's default, an eighth, moves borders; with 0 rasterio cannot open a VRT.
 _TOLERANCE: Final = 1e-3
 _OPEN_MAPS: Final = 16
+# HDF5 gives an open file again for its path, even where another one has replaced it since.
+_NOT_KEPT: Final = frozenset({"netCDF", "HDF5", "HDF5Image"})
 _TURN: Final = 360.0
 
 Bounds = tuple[float, float, float, float]
@@ -121,6 +125,9 @@ def _take(key: _Key) -> DatasetReader | None:
 
 def _give_back(key: _Key, dataset: DatasetReader) -> None:
     with _idle_lock:
+        if dataset.driver in _NOT_KEPT:
+            dataset.close()
+            return
         _idle.append((key, dataset))
         if len(_idle) > _OPEN_MAPS:
             _idle.popleft()[1].close()
@@ -131,9 +138,21 @@ def _open(file: Path) -> DatasetReader:
         dataset = open_geotiff(file)
     else:  # a VRT, or what else GDAL reads
         try:
-            dataset = rasterio.open(file)
+            with without_place():  # which is refused below
+                dataset = rasterio.open(file)
         except RasterioError as error:
             raise damaged(file, error) from error
+    if not dataset.count:
+        names = [name.rpartition(":")[2] for name in dataset.subdatasets]
+        remedy = _as_geotiff(dataset, file) if is_cube(file) and names else None
+        dataset.close()
+        raise LabelError(
+            "the file holds no map, or several",
+            found=", ".join(names) or "no band",
+            expected="one map in a file",
+            where=file,
+            remedy=remedy,
+        )
     pages = pages_of(dataset)
     if pages:
         dataset.close()
@@ -146,8 +165,12 @@ def _open(file: Path) -> DatasetReader:
             remedy=f"write the one that is meant into a file of its own, as the first: {apart}",
         )
     masked = header_of(dataset).alphas == (2,) and dataset.nodata is None  # GDAL heeds one of them
-    if dataset.crs is None or dataset.count - masked != 1:
-        found = f"{dataset.count} band(s), {dataset.crs or 'no CRS'}"
+    placed = dataset.crs is not None and not dataset.transform.is_identity
+    if not placed or dataset.count - masked != 1:
+        place = (
+            "no CRS" if dataset.crs is None else f"{dataset.crs}{', no transform' * (not placed)}"
+        )
+        found = f"{dataset.count} band(s), {place}"
         remedy = _as_map(dataset, file)
         dataset.close()
         raise LabelError(
@@ -162,6 +185,8 @@ def _open(file: Path) -> DatasetReader:
 def _as_map(dataset: DatasetReader, file: Path) -> str:
     """Return what makes a map of one band, with a CRS, of a file that is none."""
     name, steps = quote(str(file)), []
+    if is_cube(file):  # `rio` writes no netCDF
+        return _as_geotiff(dataset, file)
     if dataset.count != 1:
         words = [(text or "").casefold() for text in dataset.descriptions]
         band = next((i for i, word in enumerate(words, 1) if word in _CLASSES), 1)
@@ -171,9 +196,38 @@ def _as_map(dataset: DatasetReader, file: Path) -> str:
             f"rio stack {name} --bidx {band} -o classes.tif"
         )
         name = "classes.tif"
-    if dataset.crs is None:
-        steps.append(f"write the CRS into it, as in: rio edit-info --crs EPSG:32632 {name}")
+    missing = "--crs EPSG:32632 " * (dataset.crs is None)
+    missing += f"--transform '{EXAMPLE_TRANSFORM}' " * dataset.transform.is_identity
+    if missing:
+        what = "the CRS" if dataset.crs is None else "the transform of its pixels"
+        both = "CRS and transform"
+        what = both if dataset.crs is None and dataset.transform.is_identity else what
+        steps.append(f"write {what} into it, as in: rio edit-info {missing}{name}")
     return "; then ".join(steps)
+
+
+def _as_geotiff(dataset: DatasetReader, file: Path) -> str:
+    """Return the command that writes a netCDF map, whose place GDAL does not see, as a GeoTIFF."""
+    variable, crs, given = "map", "EPSG:4326", dataset.crs
+    with suppress(RasterError), CubeFile(file).open_whole() as cube:
+        if hasattr(cube, "data_vars"):
+            images = [str(n) for n, v in cube.items() if {"y", "x"} <= set(v.dims)]
+            variable = next((n for n in images if n.casefold() in _CLASSES), [*images, variable][0])
+        else:
+            variable = str(cube.name)
+        given = given or cube.rio.crs
+        if {"y", "x"} <= set(cube.coords) and abs(cube["x"]).max() > 360:
+            crs = "EPSG:32632"
+    first = "the first of its maps" if dataset.count > 1 else "it"
+    what = f"write {first} as a GeoTIFF, with the CRS of its coordinates"
+    return (
+        f"{what if given else f'{what}, as in'}: "
+        'python -c "import rioxarray, sys, xarray; '
+        f"a = xarray.open_dataset(sys.argv[1], mask_and_scale=False)['{variable}']; "
+        "a = a[(0,) * (a.ndim - 2)]; a = a.rename(dict(zip(a.dims, 'yx'))).rio.write_crs("
+        f"'{crs_text(given) if given else crs}'); "
+        f'a.rio.to_raster(sys.argv[2])" {quote(str(file))} {quote(str(file.with_suffix(".tif")))}'
+    )
 
 
 # ------------------------------------------------------------------------------------- codes
@@ -199,7 +253,7 @@ def check_nodata(nodata: float | None, scheme: Scheme, where: object) -> None:
             expected=f"another nodata value, as {scheme.nodata[0]}",
             where=where,
             remedy="export the map with that value, or remove the declaration if there is no "
-            "nodata in it: rio edit-info --unset-nodata FILE",
+            f"nodata in it: rio edit-info --unset-nodata {quote(str(where))}",
         )
 
 
@@ -234,7 +288,10 @@ def decode(
             )
     if nodata is not None and not math.isnan(nodata):
         inside = inside & (values != nodata)
-    return np.where(inside, values, scheme.nodata[0]).astype(np.int32)
+    if values.dtype.kind == "f":
+        values = np.where(inside, values, 0)  # NaN is no integer
+    # widened before: a byte cannot hold the nodata code 300, and NumPy makes 44 of it
+    return np.where(inside, values.astype(np.int32), np.int32(scheme.nodata[0]))
 
 
 def fill(codes: ClassMap, more: ClassMap, scheme: Scheme) -> bool:

@@ -35,6 +35,7 @@ __all__ = [
     "BandLayout",
     "NamedBand",
     "alike_in",
+    "check_amplitude",
     "check_band",
     "check_level",
     "check_product",
@@ -42,6 +43,7 @@ __all__ = [
     "lay_out",
     "named_band",
     "only_count",
+    "words_of_unit",
 ]
 
 # Suffixes of a band in a file name: resolution, "(Raw)" of Copernicus Browser, level
@@ -64,6 +66,14 @@ _PRODUCTS: Final = (
 )
 # Band descriptions of Landsat Collection 2, and polarisations that no encoder here accepts.
 _FOREIGN: Final = re.compile(r"S[RT]_B\d+|(?:.*[^A-Z])?(?:HH|HV)(?:[^A-Z].*)?", re.IGNORECASE)
+_LINEAR: Final = re.compile(
+    r"(?:^|[^a-z0-9])(linear|power|intensity)(?:[^a-z0-9]|$)", re.IGNORECASE
+)
+_AMPLITUDE: Final = re.compile(r"(?:^|[^a-z0-9])amplitudes?(?:[^a-z0-9]|$)", re.IGNORECASE)
+# ASF HyP3 (RTC product guide): gamma0 or sigma0; power, amplitude or decibels; water mask, filter,
+# extent, matching; the identifier
+_HYP3: Final = re.compile(r"_RTC\d{2}_G_[gs]([pad])[uw][nf][ec][dm]_[0-9A-F]{4}(?![0-9A-Za-z])")
+_OF_BROWSER: Final = re.compile(r"_-_(decibel|linear)_(?:gamma|sigma|beta)0", re.IGNORECASE)
 _DECIBEL: Final = re.compile(r"(?:^|[^a-z0-9])(db|decibels?)(?:[^a-z0-9]|$)", re.IGNORECASE)
 
 
@@ -291,10 +301,56 @@ def _words_in(stem: str, sensor: Sensor) -> tuple[list[tuple[str, ...]], list[tu
 
 
 def described_unit(descriptions: Sequence[str]) -> Unit | None:
-    """Return decibels if every description states them (`VV_dB`, `Sigma0_VV_db`), else None."""
+    """Return the unit of backscatter that every description states, or None.
+
+    Args:
+        descriptions: Description and unit tag of each band: `VV_dB`, `Sigma0_VV_db`, `VV linear`.
+    """
     if descriptions and all(_DECIBEL.search(text) for text in descriptions):
         return Unit.DB
+    if descriptions and all(_LINEAR.search(text) for text in descriptions):
+        return Unit.POWER
     return None
+
+
+def check_amplitude(descriptions: Sequence[str], where: object, remedy: str) -> None:
+    """Check that no band of radar is described as an amplitude, the root of backscatter power.
+
+    Args:
+        descriptions: As for `described_unit`.
+        where: File or name, for the error message.
+        remedy: How to square the values.
+
+    Raises:
+        RasterError: If one is.
+    """
+    found = [text.strip() for text in descriptions if _AMPLITUDE.search(text)]
+    if found:
+        raise RasterError(
+            "the values are amplitudes, not backscatter",
+            found=", ".join(dict.fromkeys(found)),
+            expected="backscatter power, or decibels",
+            where=where,
+            remedy=remedy,
+        )
+
+
+def words_of_unit(stem: str) -> str:
+    """Return the unit of backscatter that a file name states: dB, power, amplitude, or nothing.
+
+    Args:
+        stem: `Sigma0_VV_db`; of ASF HyP3 `S1A_IW_20230501T061010_DVP_RTC30_G_gpuned_6FB4_VV`; of
+            Copernicus Browser `..._Sentinel-1_IW_VV+VH_VV_-_linear_gamma0`.
+    """
+    if _DECIBEL.search(stem[-3:]):
+        return "dB"
+    if _AMPLITUDE.search(stem):
+        return "amplitude"
+    found = _HYP3.search(stem)
+    if found:
+        return {"p": "power", "a": "amplitude", "d": "dB"}[found[1]]
+    layer = _OF_BROWSER.search(stem)
+    return layer[1] if layer else ""
 
 
 def _is_silent(descriptions: Sequence[str]) -> bool:
@@ -674,6 +730,15 @@ def _which(header: Header, sensor: Sensor) -> str:
     """Return the remedy for a single-band file."""
     every = SENSOR_BANDS[sensor]
     inside = [band for band in _named_anywhere(header.file.stem, sensor) if band in every]
+    others = _siblings(header.file, inside[0], every) if len(inside) == 1 else {}
+    if others:
+        files = {inside[0]: header.file, **others}
+        there = [band for band in every if band in files]
+        stacked = " ".join(quote(str(files[band])) for band in there)
+        return (
+            "stack the bands of each image, and move the single ones away: rio stack "
+            f"{stacked} -o OUT.tif; then state them: --bands {' '.join(there)}"
+        )
     if len(inside) == 1:
         return f"state the band that its name says: --bands {inside[0]}"
     remedy = f"state which it is, one of {', '.join(every)}, as in --bands NAME"
@@ -686,6 +751,21 @@ def _which(header: Header, sensor: Sensor) -> str:
     if sensor in {Sensor.RGB, Sensor.NAIP}:
         return f"leave it out, if it is a picture in grey; else {remedy}"
     return f"{remedy}; or move it out of the folder, if it is none of them"
+
+
+def _siblings(file: Path, band: str, every: Sequence[str]) -> dict[str, Path]:
+    """Return the files whose names differ in the band alone, which stands inside the name."""
+    places = [part for part in _PART.finditer(file.name) if band_candidates(part[0]) == (band,)]
+    if not places:
+        return {}
+    word, begin, end = places[-1][0], *places[-1].span()
+    found = {}
+    for other in every:
+        text = other.lower() if word.islower() else other
+        path = file.with_name(f"{file.name[:begin]}{text}{file.name[end:]}")
+        if other != band and path.is_file():
+            found[other] = path
+    return found
 
 
 def _ends(stem: str) -> list[str]:

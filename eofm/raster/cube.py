@@ -37,11 +37,12 @@ from eofm.contract.spec import (
 )
 from eofm.contract.validity import check_scale, doubt_of_type, measured, refusal
 from eofm.errors import RasterError, SpecError
-from eofm.raster.bands import alike_in, described_unit, only_count
+from eofm.raster.bands import alike_in, check_amplitude, described_unit, only_count
 from eofm.raster.grid import Grid, Window
 from eofm.raster.tags import (
     CloudMask,
     TagScaling,
+    check_baseline_of_array,
     check_offset,
     check_unscaled,
     is_beside,
@@ -272,6 +273,10 @@ def image_of(
     bands, remedy = range(len(names)), _without_scale(given)
     check_unscaled(numbers, flags, scaling, bands, _name(array), remedy)
     check_offset(numbers, flags, scaling, _name(array), remedy)
+    baseline = _baseline(array)
+    if baseline is not None:
+        dropped = f'array = array.drop_vars("{_BASELINE}")'
+        check_baseline_of_array(baseline, numbers, flags, scaling, _name(array), dropped)
     stored, declared = torch.from_numpy(numbers)[None], torch.from_numpy(flags)[None]
     valid = measured(
         {0: values if scaling.stored is None else stored},
@@ -660,13 +665,38 @@ def _scaling_of(
         raise RasterError("a scale or offset is no number", found=error) from error
     described = None
     if Unit.DB in UNITS[sensor]:  # as the descriptions and unit tags of a file say it
-        described = described_unit([f"{_called(x)} {x.attrs.get('units', '')}" for x in layers])
+        words = [f"{_called(x)} {x.attrs.get('units', '')}" for x in layers]
+        check_amplitude(words, _name(array), _squared(array))
+        described = described_unit(words)
     return read_scaling(pairs, sensor, stated, described, Path(_name(array)))
+
+
+def _squared(array: Cube) -> str:
+    """Return the remedy for amplitudes; arithmetic can keep the attributes of an array."""
+    code = 'array = (array**2).assign_attrs(array.attrs, units="power")'
+    if isinstance(array, xr.Dataset):
+        power = '(band**2).assign_attrs(band.attrs, units="power")'
+        code = f"dataset = dataset.assign({{name: {power} for name, band in dataset.items()}})"
+    return f"square them to backscatter power, and state that unit: {code}"
 
 
 def _called(layer: xr.DataArray) -> object:
     """Return what an array calls one of its bands, or the name of a variable."""
     return layer.coords["band"].item() if "band" in layer.coords else layer.name
+
+
+# Coordinates that stackstac makes of the properties of STAC items. The second says whether the
+# offset was subtracted, and decides without the first.
+_BASELINE: Final = "s2:processing_baseline"
+_APPLIED: Final = "earthsearch:boa_offset_applied"
+
+
+def _baseline(array: Cube) -> str | None:
+    """Return the processing baseline that a coordinate states for the whole array, if any."""
+    if _BASELINE not in array.coords or _APPLIED in array.coords:
+        return None
+    stated = {str(one) for one in array.coords[_BASELINE].to_numpy().flat}
+    return stated.pop() if len(stated) == 1 else None
 
 
 def _without_scale(array: Cube) -> str:

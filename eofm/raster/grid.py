@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import index
+from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from affine import Affine
@@ -24,11 +26,13 @@ from eofm.contract.imagery import Georeference
 from eofm.errors import RasterError
 
 __all__ = [
+    "EXAMPLE_TRANSFORM",
     "Grid",
     "Window",
     "check_proj",
     "corners",
     "crs_text",
+    "name_file",
     "read_crs",
     "to_wgs84",
     "utm_of",
@@ -39,7 +43,7 @@ __all__ = [
 _AXIS: Final = 6_378_137.0
 _ECCENTRICITY_2: Final = 6.694379990141e-3
 _SMALLEST: Final = 1e-3  # metres: a transform in degrees beside a CRS in metres
-_TRANSFORM: Final = "[10, 0, 500000, 0, -10, 5400000]"  # of the examples in remedies
+EXAMPLE_TRANSFORM: Final = "[10, 0, 500000, 0, -10, 5400000]"  # of the examples in remedies
 _UTM: Final = re.compile(r"32[67](0[1-9]|[1-5]\d|60)")  # zones of WGS 84, without the polar 61
 _ALIKE: Final = 0.02  # pixel sizes that differ by less are called the same
 
@@ -158,6 +162,8 @@ class Grid:
         x, y = self.point(self.width / 2, self.height / 2)
         if _is_inside_utm(crs, x, y):
             return math.hypot(t.a, t.d), math.hypot(t.b, t.e)
+        if _is_beyond_utm(crs, x, y):
+            raise _misplaced(crs, (x, y), "a place far from its zone")
         longitudes, latitudes = to_wgs84(crs, [x, x + t.a, x + t.b], [y, y + t.d, y + t.e])
         wide = _distance(longitudes[0], latitudes[0], longitudes[1], latitudes[1])
         high = _distance(longitudes[0], latitudes[0], longitudes[2], latitudes[2])
@@ -187,12 +193,16 @@ class Grid:
 
     def _placing(self) -> str:
         """Return what to write into a file that lacks its place, and nothing that it has."""
-        example = "rio edit-info --crs EPSG:32632"
+        example, transform = (
+            "rio edit-info --crs EPSG:32632",
+            f" --transform '{EXAMPLE_TRANSFORM}' FILE",
+        )
         if not self.transform.is_identity:
             return f"write the CRS of its coordinates into it, as in: {example} FILE"
         if self.crs is not None:
-            return f"write it into the file, as in: rio edit-info --transform '{_TRANSFORM}' FILE"
-        return f"write CRS and transform into it, as in: {example} --transform '{_TRANSFORM}' FILE"
+            example = "rio edit-info"
+            return f"write it into the file, as in: {example}{transform}"
+        return f"write CRS and transform into it, as in: {example}{transform}"
 
     def _warp(self) -> str:
         try:
@@ -292,10 +302,25 @@ def _is_inside_utm(crs: CRS, x: float, y: float) -> bool:
     The scale is between 0.9996 and 1.003 within 500 km of the middle of a zone, in all directions
     alike, so that nothing has to be measured (a tenth of the time of reading a small file).
     """
+    return _is_utm(crs) and 0 <= x <= 1e6 and 0 <= y <= 9.4e6
+
+
+def _is_beyond_utm(crs: CRS, x: float, y: float) -> bool:
+    """Return whether a point is further from a UTM zone than mosaics of a country reach.
+
+    PROJ takes such coordinates, as of exchanged axes (easting 6,000,000), to another continent.
+    """
+    south = 1e7 * crs_text(crs).startswith("EPSG:327")  # false northing of the southern zones
+    return _is_utm(crs) and (abs(x - 5e5) > _FAR or abs(y - south) > _POLE)
+
+
+_FAR: Final = 3e6  # metres from the middle of a zone: 27 degrees at the equator
+_POLE: Final = 1.01e7  # metres from the equator, rounded up
+
+
+def _is_utm(crs: CRS) -> bool:
     authority, _, code = crs_text(crs).partition(":")
-    if authority != "EPSG" or not _UTM.fullmatch(code):
-        return False
-    return 0 <= x <= 1e6 and 0 <= y <= 9.4e6
+    return authority == "EPSG" and _UTM.fullmatch(code) is not None
 
 
 def _unearthly(crs: CRS) -> RasterError:
@@ -314,8 +339,14 @@ def _misplaced(crs: CRS, place: tuple[float, float], found: str) -> RasterError:
         found=f"{found}, at ({place[0]:g}, {place[1]:g})",
         expected=f"longitude or easting first, in the units of {crs.to_string()[:60]}",
         remedy="write the true CRS and transform into the file, as in: rio edit-info "
-        f"--crs EPSG:32632 --transform '{_TRANSFORM}' FILE",
+        f"--crs EPSG:32632 --transform '{EXAMPLE_TRANSFORM}' FILE",
     )
+
+
+def name_file(error: RasterError, file: Path) -> None:
+    """Name a file in an error of its grid, and in the remedy where `FILE` stands for it."""
+    error.where = file
+    error.remedy = (error.remedy or "").replace("FILE", quote(str(file))) or None
 
 
 def check_proj(message: str) -> None:

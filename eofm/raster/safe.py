@@ -421,6 +421,9 @@ class Facts:
 # ----------------------------------------------------------- bands read without the product
 
 
+_GRANULES: Final = "GRANULE"  # the folder of a product that holds those of its granules
+
+
 def of_product(source: RasterSource) -> RasterSource:
     """Return an image as the product says that its files lie in, if they lie in one.
 
@@ -437,10 +440,12 @@ def of_product(source: RasterSource) -> RasterSource:
         return source  # TCI, a picture made of the bands
     # a relative path may begin inside of the product, and mean another one after a change of folder
     file = source.files[0].absolute()
-    if ".SAFE" not in str(file).upper():
+    if ".SAFE" not in str(file).upper() and _GRANULES not in file.parts:
         return source  # as in most sets
     parents = file.parents
     folder = next((p for p in parents if p.suffix.upper() == ".SAFE" and p.is_dir()), None)
+    if folder is None:  # a product whose folder was renamed
+        folder = next((p.parent for p in parents if p.name == _GRANULES and p.is_dir()), None)
     facts = None if folder is None else _facts_in(folder, folder.stat().st_mtime_ns)
     if facts is None:
         return source

@@ -10,8 +10,8 @@ the unit is stated, or follows from the scale and offset of the file; bands are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -38,15 +38,17 @@ from eofm.contract.validity import (
     measured_of,
     refusal,
 )
-from eofm.errors import RasterError
+from eofm.errors import PixelError, RasterError
 from eofm.io import Closing
 from eofm.raster.bands import (
     BandLayout,
+    check_amplitude,
     check_band,
     check_level,
     check_product,
     described_unit,
     lay_out,
+    words_of_unit,
 )
 from eofm.raster.geotiff import (
     Header,
@@ -60,7 +62,7 @@ from eofm.raster.geotiff import (
     pages_of,
     read_stored,
 )
-from eofm.raster.grid import Grid, Window, utm_of
+from eofm.raster.grid import Grid, Window, name_file, utm_of
 from eofm.raster.tags import (
     CloudMask,
     Clouds,
@@ -129,6 +131,27 @@ class RasterSource:
                 found=f"{len(self.files)} files, {len(self.bands or ())} bands",
                 where=self.name,
             )
+
+    def with_file(self, remedy: str, band: str | None = None) -> str:
+        """Return a remedy of the contract with the name of a file where `FILE` stands for it.
+
+        Args:
+            remedy: Text with a command.
+            band: The band concerned; of one file per band, the file of that band is named.
+        """
+        file = self.files[0]
+        if len(self.files) > 1 and band in (self.bands or ()):
+            file = self.files[(self.bands or ()).index(band or "")]
+        return remedy.replace("FILE", quote(str(file)))
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Name a file in the remedies of errors about the pixels of the image: see `with_file`."""
+        try:
+            yield
+        except PixelError as error:
+            error.remedy = self.with_file(error.remedy or "", error.band) or None
+            raise
 
     def open(self) -> OpenRaster:
         """Open the files for reading many windows; use the result in a `with` statement.
@@ -200,9 +223,7 @@ class OpenRaster(Closing):
         except BaseException as error:
             self._stack.close()
             if isinstance(error, RasterError) and error.where is None:
-                error.where = source.files[0]
-                remedy = error.remedy or ""
-                error.remedy = remedy.replace("FILE", quote(str(source.files[0]))) or None
+                name_file(error, source.files[0])
             raise
         self.notes = _notes(source, layouts)
         for note in self.notes:
@@ -293,7 +314,8 @@ class OpenRaster(Closing):
         native = NativeImagery(planes, bands, self.spec(window), valid)
         if self._scaling.factors:  # the stored values are known only here
             factors = dict(zip(self.bands, self._scaling.factors, strict=True))
-            check_sentinels(native, self.source.name, factors)
+            with self.source.naming():
+                check_sentinels(native, self.source.name, factors)
         return native
 
     def _valid(
@@ -429,11 +451,22 @@ def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
         pairs += [of_bands[i - 1] for i in indexes]
         if source.sensor in _RADAR:
             said = zip(dataset.descriptions, dataset.units, strict=True)
-            end = file.stem[-3:]  # Sigma0_VV_db.tif
-            texts = [f"{name or ''} {unit or ''} {end}" for name, unit in said]
+            of_file = words_of_unit(file.stem)
+            texts = [f"{name or ''} {unit or ''} {of_file}" for name, unit in said]
             words += [texts[i - 1] for i in indexes]
+            check_amplitude(words, file, _squared(file, layer))
     described = described_unit(words) if words else None
     return read_scaling(pairs, source.sensor, source.unit, described, source.files[0])
+
+
+def _squared(file: Path, layer: _Layer) -> str:
+    """Return the remedy for a file of amplitudes."""
+    bands, masked = layer.layout.bands, "" if layer.dataset.nodata else " --not-masked"
+    lost = f"; it loses the descriptions, so state --bands {' '.join(bands)} then"
+    return (
+        f"square them to backscatter power, and state that unit: rio calc{masked} --dtype float32 "
+        f'"(* (read 1) (read 1))" {quote(str(file))} OUT.tif' + lost * (len(bands) > 1)
+    )
 
 
 def _gsd(dataset: DatasetReader, grid: Grid) -> float:

@@ -26,7 +26,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit, band_candidates, canonical_bands
+from eofm.contract.spec import (
+    SENSOR_BANDS,
+    UNITS,
+    Sensor,
+    Unit,
+    band_candidates,
+    canonical_bands,
+)
 from eofm.errors import RasterError, SpecError, as_argument
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.text import parse_json
@@ -151,6 +158,7 @@ def _scene(
     where = f"{path}: {item['id']}"
     with foreign(RasterError, "the STAC item cannot be read", where=where, passing=(SpecError,)):
         sensor = settle("sensor", sensor, _sensor(item), "the properties of the item", where)
+        _check_family(item, sensor, where)
         assets = _assets(item, sensor)
         wanted = canonical_bands(bands, sensor) if bands is not None else None
         names, source = _source(item, path, assets, sensor, wanted, where)
@@ -186,7 +194,7 @@ def _scene(
             if error.problem == OTHER_UNIT and unit in _OF_DIGITAL_NUMBERS:
                 error.remedy = _who_is_right(item, pixels)
             if error.problem == NO_UNIT:  # nor does the item
-                settle("unit", unit, None, "", where)
+                settle("unit", unit, None, "", where, sorted(UNITS[sensor]))
             raise
         return scene if wanted is None or scene.bands == wanted else scene.select(wanted)
 
@@ -243,6 +251,8 @@ def _sensor(item: Json) -> Sensor | None:
     """
     told = _properties(item)
     kind = str(told.get("s2:product_type") or told.get("sar:product_type") or "").upper()
+    if str(told.get("product:type")).startswith("S2MSI"):  # of the Copernicus Data Space
+        kind = str(told["product:type"])
     level = str(told.get("processing:level") or "").upper()
     platform = f"{told.get('constellation', '')} {told.get('platform', '')}".lower()
     collection = str(item.get("collection") or "").lower()
@@ -261,6 +271,38 @@ def _sensor(item: Json) -> Sensor | None:
         if not kind and not level and ours and any(word in collection for word in words):
             return sensor
     return None
+
+
+# Words of platforms and collections, and the sensors that they are of. HLS L30 is Landsat.
+_FAMILIES: Final[Mapping[str, frozenset[Sensor]]] = {
+    "sentinel-1": frozenset({Sensor.S1_GRD, Sensor.S1_RTC}),
+    "sentinel-2": frozenset({Sensor.S2_L1C, Sensor.S2_L2A}),
+    "hlss30": frozenset({Sensor.S2_L2A}),
+    **dict.fromkeys(("sentinel-3", "landsat", "hlsl30", "modis", "naip"), frozenset()),
+}
+
+
+def _check_family(item: Json, sensor: Sensor, where: str) -> None:
+    """Check that an item does not say that its pixels are of another satellite than stated.
+
+    Raises:
+        SpecError: If it does: common names such as `red` are bands of all of them.
+    """
+    if sensor in {Sensor.RGB, Sensor.NAIP}:
+        return  # pictures of any satellite
+    told = _properties(item)
+    words = (told.get("platform"), told.get("constellation"), item.get("collection"))
+    text = " ".join(str(word) for word in words if word).lower().replace("_", "-")
+    said = [name for name in _FAMILIES if name in text.replace("sentinel ", "sentinel-")]
+    if said and not any(sensor in _FAMILIES[name] for name in said):
+        raise SpecError(
+            "the item is of another satellite than stated",
+            found=text,
+            expected=sensor,
+            where=where,
+            remedy="open items of the stated sensor; if the item was made from its pixels, correct "
+            "its platform, constellation and collection",
+        )
 
 
 def _unit(

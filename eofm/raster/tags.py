@@ -49,6 +49,7 @@ __all__ = [
     "TagScaling",
     "Word",
     "check_baseline",
+    "check_baseline_of_array",
     "check_offset",
     "check_unscaled",
     "clouds_of_file",
@@ -69,7 +70,14 @@ __all__ = [
 Word = TypeVar("Word", Sensor, Unit)
 
 
-def settle(what: str, stated: Word | None, found: Word | None, by: str, where: object) -> Word:
+def settle(
+    what: str,
+    stated: Word | None,
+    found: Word | None,
+    by: str,
+    where: object,
+    among: Sequence[Word] = (),
+) -> Word:
     """Return the sensor or unit given by the user or by the product metadata.
 
     Args:
@@ -78,6 +86,7 @@ def settle(what: str, stated: Word | None, found: Word | None, by: str, where: o
         found: Value in the product metadata, or None.
         by: The metadata element that gives `found`.
         where: File or name.
+        among: The values that it can have here, for the message; the first is its example.
 
     Raises:
         SpecError: If neither gives it, or they disagree.
@@ -92,10 +101,11 @@ def settle(what: str, stated: Word | None, found: Word | None, by: str, where: o
         )
     settled = stated or found
     if settled is None:
-        example = {"sensor": Sensor.S2_L2A, "unit": Unit.DN}[what]
+        usual = Sensor.S2_L2A if what == "sensor" else Unit.DN
+        example = among[0] if among else usual
         raise SpecError(
             f"neither the user nor the product states the {what}",
-            expected=f"one of the {what}s of eofm",
+            expected=" | ".join(among) or f"one of the {what}s of eofm",
             where=where,
             remedy=f"state it, as in {as_argument(what, example)}",
         )
@@ -158,14 +168,15 @@ def read_scaling(
         pairs: Scale and offset of each band.
         sensor: Sensor and product level.
         stated: Unit stated by the user, if any.
-        described: Unit in the descriptions or unit tags of the bands, if any.
+        described: Unit in the descriptions or unit tags of the bands, or in the file name, if any.
         where: The file, for the error message.
 
     Raises:
         RasterError: If tags and statement contradict each other, or neither gives a unit.
     """
     if described is not None and stated not in {None, described}:
-        raise _contradiction(f"bands described as {described}", stated, described, where)
+        found = f"{described}, by its band descriptions, unit tags or name"
+        raise _contradiction(found, stated, described, where, "those")
     stated = stated or described
     if any(scale == 0 or not math.isfinite(scale) for scale, _ in pairs):
         raise RasterError(
@@ -347,13 +358,16 @@ def unit_of_baseline(baseline: float) -> Unit:
 _BASELINE: Final = re.compile(r"0\d\.\d{2}")  # 99.99 marks products that users processed themselves
 
 
-def check_baseline(tags: Mapping[str, str], scaling: TagScaling, where: Path) -> None:
+def check_baseline(
+    tags: Mapping[str, str], scaling: TagScaling, where: object, dropped: str | None = None
+) -> None:
     """Check the unit against the processing baseline that GDAL copies from a Sentinel-2 product.
 
     Args:
         tags: Tags of the file.
         scaling: Its scaling; scale tags of the bands take precedence over the baseline.
         where: The file, for the error message.
+        dropped: The command that removes the baseline; None for that of a file.
 
     Raises:
         RasterError: If only one of the two includes the offset of 1000.
@@ -366,14 +380,48 @@ def check_baseline(tags: Mapping[str, str], scaling: TagScaling, where: Path) ->
     if said is scaling.stored:
         return
     changed = "subtracted from" if said is Unit.DN_OFFSET1000 else "added to"
+    dropped = dropped or f"rio edit-info --tag PROCESSING_BASELINE= {quote(str(where))}"
     raise RasterError(
         "the tags of a file are those of another unit than stated",
         found=f"PROCESSING_BASELINE={text}, which is {said}",
         expected=scaling.stored,
         where=where,
-        remedy=f"state {as_argument('unit', said)}; or, if 1000 was {changed} its values: rio "
-        f"edit-info --tag PROCESSING_BASELINE= {quote(str(where))}",
+        remedy=f"state {as_argument('unit', said)}; or, if 1000 was {changed} its values: "
+        f"{dropped}",
     )
+
+
+def check_baseline_of_array(
+    baseline: str,
+    values: NDArray[Any],
+    declared: NDArray[np.bool_],
+    scaling: TagScaling,
+    where: str,
+    dropped: str,
+) -> None:
+    """Check the unit against the processing baseline that a coordinate of an array states.
+
+    Arithmetic keeps coordinates, so an array can state the baseline of a product of which 1000 was
+    subtracted since. Pixels below `_DARKEST` prove that; without such pixels the baseline counts.
+
+    Args:
+        baseline: As in STAC items: `05.09`.
+        values: Stored values, (c, h, w).
+        declared: True where nodata is declared.
+        scaling: Its scaling.
+        where: Name of the array.
+        dropped: The command that removes the coordinate.
+
+    Raises:
+        RasterError: See `check_baseline`.
+    """
+    if values[0].size < _TELLING:
+        return
+    some, counts = _sample(values, declared)
+    dark = (counts & (some < _DARKEST)).sum(axis=(1, 2))
+    if scaling.stored is Unit.DN and (100 * dark > counts.sum(axis=(1, 2))).any():
+        return
+    check_baseline({"PROCESSING_BASELINE": baseline}, scaling, where, dropped)
 
 
 def without_scale(file: Path | str) -> str:
@@ -411,13 +459,15 @@ OTHER_UNIT: Final = "the file states another unit than the user"
 """Problem text of contradicting tags, for callers that add context to the error."""
 
 
-def _contradiction(found: str, stated: Unit | None, right: Unit, where: Path) -> RasterError:
+def _contradiction(
+    found: str, stated: Unit | None, right: Unit, where: Path, wrong: str = "its tags"
+) -> RasterError:
     return RasterError(
         OTHER_UNIT,
         found=found,
         expected=f"what unit {stated} has",
         where=where,
-        remedy=f"state the unit that it has: {as_argument('unit', right)}; or correct its tags",
+        remedy=f"state the unit that it has: {as_argument('unit', right)}; or correct {wrong}",
     )
 
 

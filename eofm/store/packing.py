@@ -216,7 +216,7 @@ def make_card(
     if not sizes:
         raise error or RasterError("there are no images to pack")
     size = sizes.most_common(1)[0][0]
-    with first[size].open() as raster:
+    with first[size].open() as raster, first[size].naming():
         spec = stored_spec(raster, size)
         groups = dict(to_stored(raster.read_native(), spec, first[size].name).bands)
     return StoreCard(
@@ -286,7 +286,7 @@ def _reason(error: RasterError | PixelError) -> str:
 def _commit(writer: StoreWriter, item: Item) -> bool:
     """Append an image; return False if it has no valid pixel, as the void ones of SSL4EO-S12."""
     card = writer.card
-    with item.source().open() as raster:
+    with item.source().open() as raster, raster.source.naming():
         _check_size(raster, card)
         imagery = to_stored(raster.read_native(), card.spec, item.name)
         if not bool(imagery.valid.any()):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,14 @@ from torch import nn
 
 from eofm.contract.imagery import Imagery, NativeImagery
 from eofm.contract.spec import SENSOR_BANDS, ImageSpec, Sensor, Unit
-from eofm.contract.validity import check_of_any_unit, check_plausible, check_sentinels
+from eofm.contract.validity import (
+    check_of_any_unit,
+    check_plausible,
+    check_scale,
+    check_sentinels,
+    doubt_of,
+    find_doubts,
+)
 from eofm.errors import PixelError
 from eofm.raster.source import RasterSource
 
@@ -264,3 +274,122 @@ def test_a_ratio_to_nothing_is_refused() -> None:
     with pytest.raises(PixelError, match="not those of s2-l2a") as caught:
         check_plausible(imagery)
     assert "= inf" in str(caught.value.found)
+
+
+# -------------------------------------------------------------------- stretched and copied bands
+
+
+@pytest.mark.parametrize("rounded", [np.round, np.floor, np.ceil])
+@pytest.mark.parametrize("unit", [Unit.DN, Unit.DN_OFFSET1000, Unit.REFLECTANCE])
+def test_65535_for_a_reflectance_of_1_is_no_digital_number(unit: Unit, rounded) -> None:
+    """The raw bands of Copernicus Browser were digital numbers six times too bright."""
+    pixels = rounded(np.rint(surface(L2A, (SIZE, SIZE))) * 6.5535)
+
+    with pytest.raises(PixelError, match="stretched to the range of 16-bit") as caught:
+        check_plausible(image(pixels, Sensor.S2_L2A, unit))
+
+    assert "steps of 6.5535" in str(caught.value.found)
+    check_plausible(image(pixels / 65_535, Sensor.S2_L2A, Unit.REFLECTANCE))
+
+
+def test_one_band_that_was_not_resampled_shows_the_stretch() -> None:
+    """Bands of 20 and 60 m lie between the steps where they were interpolated."""
+    pixels = np.rint(surface(L2A, (SIZE, SIZE)))
+    place = L2A.index("B08")
+    pixels[place] = np.rint(pixels[place] * 6.5535)
+    others = [k for k in range(len(L2A)) if k != place]
+    pixels[others] = pixels[others] * 6.5535 + 0.25
+
+    with pytest.raises(PixelError, match="stretched") as caught:
+        check_plausible(image(pixels, Sensor.S2_L2A, Unit.DN))
+
+    assert "B08" in str(caught.value.found)
+
+
+@pytest.mark.parametrize(("numbers", "refused"), [(15, False), (16, True)])
+def test_few_values_are_in_steps_by_chance(numbers: int, refused: bool) -> None:
+    """Sixteen different values tell, besides 0."""
+    pixels = np.rint(surface(L2A, (SIZE, SIZE))) + 0.5  # no other band is whole
+    steps = np.rint(np.arange(SIZE * SIZE) % (numbers + 1) * 6.5535 * 20)
+    pixels[L2A.index("B08")] = steps.reshape(SIZE, SIZE)
+    spec = ImageSpec(Sensor.S2_L2A, L2A, Unit.DN, None, 10.0)
+    values = {band: torch.from_numpy(v.flatten()) for band, v in zip(L2A, pixels, strict=True)}
+
+    doubt = doubt_of(values, spec)
+
+    assert refused == (doubt is not None and "stretched" in doubt.problem)
+
+
+@pytest.mark.parametrize("step", [6.5535, 257])
+def test_what_is_one_beside_the_steps_is_not_stretched(step: float) -> None:
+    """Rounding moves a value by less than 1."""
+    pixels = np.rint(np.rint(surface(L2A, (SIZE, SIZE)) // (step / 6)) * step) + 1
+
+    found = find_doubts(image(pixels, Sensor.S2_L2A, Unit.DN))
+
+    assert not any("stretched" in doubt.problem for doubt in found)
+
+
+def test_the_remedy_for_a_stretch_makes_reflectance(tmp_path: Path) -> None:
+    """Typed as it is printed, by the same words where reflectance was stated."""
+    pixels = np.rint(surface(L2A, (SIZE, SIZE)))
+    place = rasterio.Affine(10, 0, 500_000, 0, -10, 6_000_000)
+    file = tmp_path / "raw.tif"
+    with rasterio.open(
+        file, "w", "GTiff", SIZE, SIZE, len(L2A), "EPSG:32632", place, "uint16"
+    ) as made:
+        made.write(np.rint(pixels * 6.5535).astype("uint16"))
+    with pytest.raises(PixelError, match="stretched") as caught:
+        check_plausible(RasterSource("raw", (file,), Sensor.S2_L2A, Unit.DN).read())
+    with pytest.raises(PixelError, match="not of the size") as stated:
+        check_scale(RasterSource("raw", (file,), Sensor.S2_L2A, Unit.REFLECTANCE).read())
+    assert caught.value.remedy == stated.value.remedy
+    command = str(caught.value.remedy).partition("reflectance: ")[2].partition("; in an array")[0]
+
+    subprocess.run(
+        [sys.executable, *shlex.split(command.replace("FILE", str(file)))[1:]], check=True
+    )
+
+    found = RasterSource("raw", (file,), Sensor.S2_L2A, Unit.REFLECTANCE).read()
+    check_plausible(check_scale(found))
+    np.testing.assert_allclose(pixels / 1e4, found.pixels[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [Unit.DN, Unit.DN_OFFSET1000])
+def test_a_copy_of_another_band_is_no_measurement(unit: Unit) -> None:
+    """Two equal bands were taken, and so was one band written twelve times."""
+    pixels = surface(L2A, (SIZE, SIZE)) + 1000 * (unit is Unit.DN_OFFSET1000)
+    copied = pixels.copy()
+    copied[L2A.index("B12")] = pixels[L2A.index("B04")]
+
+    with pytest.raises(PixelError, match="two bands hold the same values") as caught:
+        check_plausible(image(copied, Sensor.S2_L2A, unit))
+
+    assert "B12 and B04 are equal" in str(caught.value.found)
+    copied[L2A.index("B12"), 5, 7] += 1
+    check_plausible(image(copied, Sensor.S2_L2A, unit))
+    with pytest.raises(PixelError, match="two bands"):
+        check_plausible(image(np.repeat(pixels[:1], 12, 0), Sensor.S2_L2A, unit))
+
+
+@pytest.mark.parametrize(("numbers", "refused"), [(7, False), (8, True)])
+def test_bands_of_few_values_may_be_equal(numbers: int, refused: bool) -> None:
+    """Of water both short-wave infrared bands hold 0 to a few."""
+    pixels = surface(L2A, (SIZE, SIZE))
+    dark = (np.arange(SIZE * SIZE) % (numbers + 1)).reshape(SIZE, SIZE)
+    pixels[[L2A.index("B11"), L2A.index("B12")]] = dark
+
+    found = find_doubts(image(pixels, Sensor.S2_L2A, Unit.DN))
+
+    assert refused == any("two bands" in doubt.problem for doubt in found)
+
+
+def test_pictures_may_be_grey() -> None:
+    """Three equal colours are a picture in grey."""
+    grey = np.repeat(np.arange(200.0)[None, None, :].repeat(SIZE, 1), 3, 0)
+    spec = ImageSpec(Sensor.RGB, ("R", "G", "B"), Unit.UINT8, grey.shape[1:], 1.0)
+
+    pixels, valid = torch.from_numpy(grey.astype("float32"))[None], torch.ones(1, SIZE, 200) > 0
+    found = find_doubts(Imagery(pixels, spec, valid))
+
+    assert not found

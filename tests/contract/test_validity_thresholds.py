@@ -643,7 +643,7 @@ def test_backscatter_power_is_positive(negative: int, right: bool) -> None:
 def test_whole_backscatter_is_counted_numbers_from_nine_on(numbers: int, counted: bool) -> None:
     """Fewer different numbers than nine are whole by chance; the largest one is said."""
     whole = [float(1 + number % numbers) for number in range(108)]
-    doubt = ask({"VV": whole, "VH": [v / 1 for v in whole]}, Sensor.S1_RTC, Unit.POWER)
+    doubt = ask({"VV": whole, "VH": whole[1:] + whole[:1]}, Sensor.S1_RTC, Unit.POWER)
 
     assert counted != ("no whole number" in problem(doubt))
     if doubt is not None and not counted:

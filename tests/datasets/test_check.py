@@ -434,7 +434,7 @@ def test_level_2a_against_its_level_1c_twin(
 ) -> None:
     """The line of the short-wave infrared tells who carries the offset."""
     rng = np.random.default_rng(3)
-    ground = rng.uniform(200, 3_500, (1, 64, 64)) * np.ones((13, 1, 1))
+    ground = rng.uniform(200, 3_500, (1, 64, 64)) * np.linspace(1, 0.9, 13)[:, None, None]
     l1c = ground + rng.normal(0, 20, ground.shape) + 600
     l1c[10] = rng.uniform(10, 30, (64, 64))
     l1c[11:] = ground[11:]

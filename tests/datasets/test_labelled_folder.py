@@ -620,3 +620,20 @@ def test_names_that_end_like_bands_are_images(folders: Path) -> None:
         write(folders / "train" / "water" / f"field_b{number}.tif", 250)
 
     assert 16 - 2 == sum(map(len, opened(folders).splits.values()))
+
+
+def test_an_image_that_lies_nowhere_is_named(tmp_path: Path) -> None:
+    """The error named no file, and its command held the word FILE."""
+    for split in ("train", "test"):
+        for name in ("crop", "forest"):
+            for k in range(3):
+                write(tmp_path / split / name / f"{split}{k}.tif")
+    first = tmp_path / "test/crop/test0.tif"
+    last = tmp_path / "train/forest/train2.tif"
+    for file in (first, last):
+        with rasterio.open(file, "r+") as image:
+            image.transform = Affine(10, 0, 5_000_000, 0, -10, 400_000)
+        with pytest.raises(RasterError, match="do not fit its CRS") as caught:
+            [list(read_batches(chips, 4)) for chips in opened(tmp_path).splits.values()]
+        assert file == caught.value.where
+        run_rio(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
@@ -18,8 +19,9 @@ from remedies import run_python, run_rio
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.multilabel import Reason
-from eofm.landcover.schemes import SCHEMES
-from eofm.raster.geotiff import grid_of
+from eofm.landcover.schemes import SCHEMES, Scheme
+from eofm.landcover.warp import decode
+from eofm.raster.geotiff import grid_of, without_place
 from eofm.raster.grid import Grid, Window
 
 DW = SCHEMES["dynamic-world"]
@@ -240,7 +242,8 @@ from rasterio.crs import CRS
 from eofm.raster.grid import Grid, Window
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.multilabel import class_fractions
-from eofm.landcover.schemes import SCHEMES
+from eofm.landcover.schemes import SCHEMES, Scheme
+from eofm.landcover.warp import decode
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 grid = Grid(CRS.from_epsg(32632), Affine(10, 0, 230000, 0, -10, 35000), 2640, 2640)
@@ -297,6 +300,121 @@ def test_a_map_without_crs_says_what_to_run(tmp_path: Path, write_tif) -> None:
         read(path)
     run_rio(caught.value)
     read(path)
+
+
+def test_a_map_without_transform_says_what_to_run(tmp_path: Path, write_tif) -> None:
+    """The message named neither the file nor a command that could be typed."""
+    path = write_tif(tmp_path / "m m.tif", classes())
+    with rasterio.open(path) as file:
+        profile = {**file.profile, "transform": None}
+    with without_place(), rasterio.open(path, "w", **profile) as file:
+        file.write(classes(), 1)
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+    run_rio(caught.value)
+    read(path)
+
+
+@pytest.mark.parametrize("names", [("y", "x"), ("lat", "lon")])
+@pytest.mark.parametrize("crs", [None, "EPSG:32632"])
+def test_a_netcdf_map_without_place_becomes_a_geotiff(
+    names: tuple[str, str], crs: str | None, tmp_path: Path
+) -> None:
+    """`rio edit-info` cannot write into netCDF, and degrees are not in UTM."""
+    in_degrees = names == ("lat", "lon")
+    step, west, north = (1e-4, 9.0, 48.0) if in_degrees else (10, 5e5, 5.4e6)
+    rows, columns = classes().shape
+    coords = {
+        names[0]: north - step * (np.arange(rows) + 0.5),
+        names[1]: west + step * (np.arange(columns) + 0.5),
+    }
+    cube = xr.Dataset({"lc": (names, classes())}, coords)
+    if crs is not None and not in_degrees:
+        cube["crs"] = ((), 0, {"crs_wkt": CRS.from_string(crs).to_wkt()})
+        cube["lc"].attrs["grid_mapping"] = "crs"
+    path = tmp_path / "m m.nc"
+    cube.to_netcdf(path)
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+
+    out = Path(run_python(caught.value, "ignore")[-1])  # rioxarray's warnings of affine
+
+    with rasterio.open(out) as found:
+        assert (4326 if in_degrees else 32632) == found.crs.to_epsg()
+        np.testing.assert_allclose((west, north), (found.transform.c, found.transform.f))
+        np.testing.assert_array_equal(classes(), found.read(1))
+    read(out)
+
+
+def test_a_class_that_is_declared_nodata_is_taken_back_as_the_remedy_says(
+    tmp_path: Path, write_tif
+) -> None:
+    """The command held the word FILE."""
+    path = write_tif(tmp_path / "m m.tif", classes(), nodata=3)
+    with pytest.raises(LabelError, match="declares nodata what the scheme knows") as caught:
+        read(path)
+    run_rio(caught.value)
+    assert np.array_equal(classes(), read(path))
+
+
+def netcdf(path: Path, **variables: np.ndarray) -> Path:
+    """Write maps of one place, with the coordinates that GDAL looks for, as CF has them."""
+    axes = {}
+    for axis, step, start, length in zip("yx", (-10, 10), (5.4e6, 5e5), (24, 30), strict=True):
+        name = {"standard_name": f"projection_{axis}_coordinate", "units": "m"}
+        axes[axis] = (axis, start + step * (np.arange(length) + 0.5), name)
+    cube = xr.Dataset({n: (("time", "y", "x")[-v.ndim :], v) for n, v in variables.items()}, axes)
+    cube.rio.write_crs("EPSG:32632").to_netcdf(path)
+    return path
+
+
+def test_of_several_netcdf_maps_the_classes_are_written_out(tmp_path: Path) -> None:
+    """It ended in an IndexError; `lc` is the map, whatever stands before it."""
+    path = netcdf(tmp_path / "m.nc", quality=np.ones((24, 30), np.uint8), lc=classes())
+    with pytest.raises(LabelError, match="no map, or several") as caught:
+        read(path)
+
+    out = Path(run_python(caught.value, "ignore")[-1])
+
+    with rasterio.open(out) as found:
+        np.testing.assert_array_equal(classes(), found.read(1))
+    read(out)
+
+
+def test_a_time_of_a_netcdf_map_is_written_out(tmp_path: Path) -> None:
+    """`rio stack` opens no netCDF for writing."""
+    path = netcdf(tmp_path / "m.nc", lc=np.stack([classes(), np.zeros_like(classes())]))
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+
+    out = Path(run_python(caught.value, "ignore")[-1])
+
+    assert np.array_equal(classes(), read(out))
+
+
+def test_a_netcdf_map_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    """The one that was open was read under the name of its successor."""
+    path = netcdf(tmp_path / "m.nc", lc=classes())
+    before = read(path)
+    path.unlink()
+    netcdf(path, lc=np.full((24, 30), 3, np.uint8))
+
+    after = read(path)
+
+    assert np.array_equal(classes(), before)
+    assert {3} == set(after.flat)
+
+
+def test_nodata_beyond_a_byte_is_no_class() -> None:
+    """NumPy made class 0 of code 256 in a map of bytes."""
+    scheme = Scheme("s", {0: "water", 1: "land"}, (256,), (), "")
+    values = np.array([[0, 1, 255]], np.uint8)
+
+    codes = decode(values, np.ones((1, 3), bool), scheme, 255, "m.tif")
+
+    assert [[0, 1, 256]] == codes.tolist()
+    fractions = np.array([[np.nan, 1]], np.float32)
+    assert [[256, 1]] == decode(fractions, np.ones((1, 2), bool), scheme, None, "m").tolist()
 
 
 def test_complex_numbers_are_no_classes(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
 _SAMPLED = "eofm.contract.validity:contradiction"
 _MEANS = ("eofm.contract.validity:check_plausible", "_check_means(imagery)", "pass")
-_TESTS = "tests = (_radar, _range, _mixed, _sky, _order, _offset)"
+_TESTS = "tests = (_radar, _stretched, _range, _mixed, _sky, _order, _offset)"
 
 GUARDS = (
     _guard(
@@ -168,11 +168,23 @@ GUARDS = (
         ),
     ),
     *(
-        _guard(_PIXELS, (_SAMPLED, _TESTS, "tests = (_radar, _order, _offset)"), case=case)
+        _guard(
+            _PIXELS, (_SAMPLED, _TESTS, "tests = (_radar, _stretched, _order, _offset)"), case=case
+        )
         for case in range(2)
     ),
-    _guard(_PIXELS, (_SAMPLED, _TESTS, "tests = (_radar, _range, _sky, _order)"), _MEANS, case=2),
-    _guard(_PIXELS, (_SAMPLED, _TESTS, "tests = (_radar, _range, _sky, _offset)"), _MEANS, case=3),
+    _guard(
+        _PIXELS,
+        (_SAMPLED, _TESTS, "tests = (_radar, _stretched, _range, _sky, _order)"),
+        _MEANS,
+        case=2,
+    ),
+    _guard(
+        _PIXELS,
+        (_SAMPLED, _TESTS, "tests = (_radar, _stretched, _range, _sky, _offset)"),
+        _MEANS,
+        case=3,
+    ),
     _guard(
         _PIXELS,
         (
@@ -239,7 +251,7 @@ GUARDS = (
     *(
         _guard(
             "test_11_radar_in_another_unit_or_order",
-            (_SAMPLED, _TESTS, "tests = (_range, _sky, _order, _offset)"),
+            (_SAMPLED, _TESTS, "tests = (_stretched, _range, _sky, _order, _offset)"),
             case=case,
         )
         for case in range(3)

@@ -36,13 +36,18 @@ def run_rio(error: EofmError, stand_for: Mapping[str, object] | None = None) -> 
     return words
 
 
-def run_python(error: EofmError) -> list[str]:
-    """Run the `python -c` command that a remedy ends in, and return its arguments."""
+def run_python(error: EofmError, warned: str = "error") -> list[str]:
+    """Run the `python -c` command that a remedy ends in, and return its arguments.
+
+    Args:
+        error: The error.
+        warned: What becomes of warnings; `ignore` where libraries use what they deprecate.
+    """
     _, found, command = (error.remedy or "").partition("python -c ")
     assert found, error.remedy
     words = shlex.split(command)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-W", warned, "-c", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return words[1:]

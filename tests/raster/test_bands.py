@@ -514,8 +514,8 @@ def test_one_text_is_one_band(tmp_path: Path, write_tif: WriteTif) -> None:
 
 def test_what_a_message_says_to_type(tmp_path: Path, write_tif: WriteTif) -> None:
     """The option of a remedy is one of the command line, in the words that are printed."""
-    for band in ("B02", "B03", "B04", "B08"):
-        pixels = np.random.default_rng(0).integers(200, 3000, (32, 32)).astype(np.uint16)
+    for seed, band in enumerate(("B02", "B03", "B04", "B08")):
+        pixels = np.random.default_rng(seed).integers(200, 3000, (32, 32)).astype(np.uint16)
         write_tif(tmp_path / f"in/T36KVU_20210513T073609_{band}_10m.tif", pixels)
     command = ["pack", "tiles", "--images", str(tmp_path / "in"), "--sensor", "s2-l2a"]
     command += ["--unit", "dn", "--window", "32", "--out", str(tmp_path / "store")]
@@ -1142,3 +1142,27 @@ def test_what_is_no_band_is_left_out_where_all_others_are_there(
     assert ("VV", "VH") == eofm.read_geotiff(
         path, sensor="s1-grd", unit="db", bands=bands
     ).spec.bands
+
+
+@pytest.mark.parametrize(
+    "name", ["S1A__IW___A_20230501T170536_{}_grd_ML_gamma0-rtc", "site_{}_clip"]
+)
+def test_polarisations_inside_names_are_stacked_as_the_remedy_says(
+    name: str, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """`--bands VH` led to the file of VV, which is none: pyroSAR and Copernicus Browser."""
+    pixels = {"VV": np.full((8, 8), -11.5, np.float32), "VH": np.full((8, 8), -18.5, np.float32)}
+    words = {band: band.lower() if "site" in name else band for band in pixels}
+    files = [write_tif(tmp_path / f"in/{name.format(words[b])}.tif", pixels[b]) for b in pixels]
+    with pytest.raises(RasterError, match="nothing says which band") as caught:
+        read(files[1], "s1-rtc", "db")
+
+    run_rio(caught.value, {"OUT.tif": tmp_path / "out.tif"})
+
+    found = read(tmp_path / "out.tif", "s1-rtc", "db", bands=named_bands(caught.value))
+    assert ("VV", "VH") == found.spec.bands
+    np.testing.assert_array_equal(np.stack(list(pixels.values())), found.pixels[0].numpy())
+    files[0].unlink()
+    with pytest.raises(RasterError) as alone:
+        read(files[1], "s1-rtc", "db")
+    assert ["VH"] == named_bands(alone.value)

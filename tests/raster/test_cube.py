@@ -781,3 +781,57 @@ def test_decibels_are_stated_by_units_and_names_of_an_array(kind: str) -> None:
     assert Unit.DB is from_xarray(array, "s1-grd", gsd=10).spec.unit
     with pytest.raises(RasterError, match="another unit than the user"):
         from_xarray(array, "s1-grd", "power", gsd=10)
+
+
+@pytest.mark.parametrize("kind", ["array", "variables"])
+def test_amplitudes_of_an_array_are_squared_as_the_remedy_says(kind: str) -> None:
+    """`units` of amplitude was not read, and power could be stated."""
+    values = {band: np.full((4, 4), 10 ** (mean / 20)) for band, mean in (("VV", -11), ("VH", -18))}
+    dataset = xr.Dataset({n: (("y", "x"), v, {"units": "amplitude"}) for n, v in values.items()})
+    array = dataset.to_dataarray("band").assign_attrs(units="amplitude")
+    given = {"array": array} if kind == "array" else {"dataset": dataset}
+    with pytest.raises(RasterError, match="amplitudes, not backscatter") as caught:
+        from_xarray(*given.values(), "s1-grd", "power", gsd=10)
+
+    exec(str(caught.value.remedy).partition("that unit: ")[2], given)
+
+    found = from_xarray(given["array" if kind == "array" else "dataset"], "s1-grd", gsd=10)
+    expected = [10 ** (mean / 10) for mean in (-11, -18)]
+    np.testing.assert_allclose(expected, found.pixels.mean(dim=(0, 2, 3)), rtol=1e-5)
+
+
+def stack(values: np.ndarray, **coords: object) -> xr.DataArray:
+    """An array of stackstac: properties of the item are coordinates along time."""
+    times = {name: ("time", [value]) for name, value in coords.items()}
+    bands = {"band": ["B02", "B03", "B04", "B08"]}
+    return xr.DataArray(values[None], dims=("time", "band", "y", "x"), coords=bands).assign_coords(
+        times
+    )
+
+
+def test_a_coordinate_states_the_baseline() -> None:
+    """Of four bands no pixel tells the offset: +1000 was embedded as `dn` in silence."""
+    values = np.random.default_rng(0).integers(200, 3000, (4, 16, 16)).astype("uint16")
+    array = stack(values + 1000, **{"s2:processing_baseline": "05.09"})
+
+    with pytest.raises(RasterError, match="another unit than stated") as caught:
+        from_xarray(array, "s2-l2a", "dn", gsd=10)
+
+    assert "dn-offset1000" in str(caught.value.remedy)
+    assert Unit.DN_OFFSET1000 is from_xarray(array, "s2-l2a", "dn-offset1000", gsd=10).spec.unit
+    scope = {"array": array}
+    exec(str(caught.value.remedy).rpartition("its values: ")[2], scope)
+    from_xarray(scope["array"], "s2-l2a", "dn", gsd=10)
+
+
+def test_the_baseline_of_harmonized_values_says_nothing() -> None:
+    """Arithmetic keeps coordinates: dark pixels say that 1000 was subtracted."""
+    values = np.random.default_rng(0).integers(200, 3000, (4, 16, 16)).astype("uint16")
+    harmonized = stack(values, **{"s2:processing_baseline": "05.09"})
+    applied = {"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": True}
+
+    assert Unit.DN is from_xarray(harmonized, "s2-l2a", "dn", gsd=10).spec.unit
+    assert Unit.DN is from_xarray(stack(values + 1000, **applied), "s2-l2a", "dn", gsd=10).spec.unit
+    old = stack(values + 1000, **{"s2:processing_baseline": "02.14"})
+    with pytest.raises(RasterError, match="another unit than stated"):
+        from_xarray(old, "s2-l2a", "dn-offset1000", gsd=10)

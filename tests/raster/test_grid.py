@@ -103,6 +103,24 @@ def test_other_metres_are_measured(crs: int, x: float) -> None:
     assert made.gsd != 10
 
 
+@pytest.mark.parametrize(
+    ("crs", "x", "y"),
+    [(32632, 6e6, 5e5), (32632, 5e5, 2e7), (32732, 5e5, -2e6), (32601, -3e6, 4e6)],
+)
+def test_a_place_far_from_its_zone_is_none(crs: int, x: float, y: float) -> None:
+    """PROJ takes exchanged axes to another continent, and a northing of 2e7 around the pole."""
+    with pytest.raises(RasterError, match="do not fit its CRS") as caught:
+        _ = Grid(CRS.from_epsg(crs), Affine(10, 0, x, 0, -10, y), 1, 1).gsd
+
+    assert "far from its zone" in str(caught.value.found)
+
+
+@pytest.mark.parametrize(("crs", "x", "y"), [(32632, 5e5, -2e6), (32732, 5e5, 1.05e7)])
+def test_zones_reach_across_the_equator(crs: int, x: float, y: float) -> None:
+    """Landsat's products of the south are in northern zones, with negative northing."""
+    assert 10 == Grid(CRS.from_epsg(crs), Affine(10, 0, x, 0, -10, y), 1, 1).gsd
+
+
 def test_gsd_in_web_mercator() -> None:
     """10 units of EPSG:3857 at 60 degrees north are 5 m."""
     at_60 = Affine(10, 0, 1_113_194, 0, -10, 8_399_737)

@@ -628,3 +628,21 @@ def test_a_folder_of_products_needs_no_unit(tmp_path: Path) -> None:
             units[source.name[:5]] = raster.unit
 
     assert {"02.09": Unit.DN, "05.11": Unit.DN_OFFSET1000} == units
+
+
+def test_a_renamed_product_says_its_unit_on_every_route(tmp_path: Path) -> None:
+    """Without `.SAFE` at the end of its folder, `pack tiles` took `dn` for what carries 1000."""
+    product = write_product(tmp_path, Sensor.S2_L2A, "05.11")
+    images = product.rename(tmp_path / "in")
+    problem = "the metadata of the product say another unit than stated"
+
+    for call in (eofm.read_geotiff, eofm.open_scene):
+        with pytest.raises(RasterError, match=problem):
+            call(next(images.rglob("*_B04_10m.jp2")), sensor="s2-l2a", unit="dn")
+    with pytest.raises(RasterError, match=problem):
+        pack_tiles(PackTilesConfig(str(images), "s2-l2a", "dn", str(tmp_path / "no"), window=24))
+    report = check_data(CheckConfig(str(images), sensor="s2-l2a", unit="dn"))
+
+    assert {problem} == set(report.by_problem)
+    pack_tiles(PackTilesConfig(str(images), "s2-l2a", None, str(tmp_path / "out"), window=24))
+    assert (tmp_path / "out").is_dir()

@@ -15,6 +15,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
+from remedies import named_unit
 
 import eofm
 from eofm.contract.spec import Sensor, Unit
@@ -526,3 +527,55 @@ def test_every_scale_of_an_item_that_contradicts_itself_is_said(earth_search) ->
 
     assert "(0.0001, -0.1)" in str(caught.value.found)
     assert "(0.0001, 0.0)" in str(caught.value.found)
+
+
+@pytest.mark.parametrize(
+    ("platform", "collection"),
+    [("landsat-8", "landsat-c2-l2"), ("landsat-9", "HLSL30.v2.0"), ("terra", "modis-09A1-061")],
+)
+def test_an_item_of_another_satellite_is_refused(
+    platform: str, collection: str, earth_search
+) -> None:
+    """`red` and `blue` are bands of all: Landsat's numbers were Sentinel-2's digital numbers."""
+    told = {"platform": platform, "constellation": None, "s2:product_type": None}
+    path = earth_search(properties=told, change=lambda item: item.update(collection=collection))
+
+    with pytest.raises(SpecError, match="of another satellite than stated") as caught:
+        eofm.open_scene(path, sensor="s2-l2a", unit="dn")
+
+    assert platform in str(caught.value.found)
+
+
+def test_items_of_the_copernicus_data_space_say_their_level(earth_search) -> None:
+    """They have `product:type` in place of `s2:product_type`, and `L1` for the level."""
+    told = {
+        "s2:product_type": None,
+        "product:type": "S2MSI1C",
+        "processing:level": "L1",
+        "earthsearch:boa_offset_applied": None,
+    }
+
+    scene = eofm.open_scene(earth_search(properties=told))
+
+    assert (Sensor.S2_L1C, Unit.DN_OFFSET1000) == (scene.sensor, scene.unit)
+
+
+def test_the_unit_that_is_asked_for_is_one_of_the_sensor(tmp_path: Path, write_tif) -> None:
+    """Of radar the message gave `dn` as its example, which is no unit of it."""
+    for band, value in (("vv", 0.1), ("vh", 0.02)):
+        write_tif(tmp_path / f"{band}.tif", np.full((8, 8), value, np.float32))
+    item = {
+        "type": "Feature",
+        "id": "x",
+        "collection": "sentinel-1-rtc",
+        "properties": {"platform": "SENTINEL-1A", "sar:product_type": "GRD"},
+        "assets": {band: {"href": f"{band}.tif"} for band in ("vv", "vh")},
+    }
+    path = tmp_path / "item.json"
+    path.write_text(json.dumps(item))
+
+    with pytest.raises(SpecError, match="states the unit") as caught:
+        eofm.open_scene(path)
+
+    assert "db | power" == caught.value.expected
+    assert Unit.DB is eofm.open_scene(path, unit=named_unit(caught.value)).unit

@@ -325,3 +325,102 @@ def test_a_name_that_begins_with_db_is_no_unit(tmp_path: Path, write_tif) -> Non
         write_tif(tmp_path / f"db_{band}.tif", np.full((8, 8), value, np.float32))
 
     assert Unit.POWER is read(tmp_path, "power", "s1-grd").spec.unit
+
+
+_HYP3 = "S1A_IW_20230501T061010_DVP_RTC10_G_g{}uned_6FB4_{}.tif"
+
+
+def hyp3(folder: Path, kind: str, write_tif: WriteTif, change) -> Path:
+    """Write VV and VH of a product of ASF HyP3; values of -11.5 and -18.5 dB, changed."""
+    for band, mean in (("VV", -11.5), ("VH", -18.5)):
+        pixels = change(np.full((8, 8), mean, np.float32)).astype(np.float32)
+        write_tif(folder / _HYP3.format(kind, band), pixels)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "unit", "wrong"), [("p", "power", "db"), ("d", "db", "power")])
+def test_the_name_of_a_hyp3_product_states_its_unit(
+    kind: str, unit: str, wrong: str, tmp_path: Path, write_tif
+) -> None:
+    """Its letters say power or decibels; either had to be stated, and could be stated wrongly."""
+    change = (lambda db: db) if kind == "d" else (lambda db: 10 ** (db / 10))
+    folder = hyp3(tmp_path, kind, write_tif, change)
+
+    assert unit == read(folder, None, "s1-rtc").spec.unit
+    assert unit == read(folder, unit, "s1-rtc").spec.unit
+    with pytest.raises(RasterError, match="another unit than the user") as caught:
+        read(folder, wrong, "s1-rtc")
+    assert unit == named_unit(caught.value)
+
+
+def test_amplitudes_are_no_power(tmp_path: Path, write_tif) -> None:
+    """Amplitudes of HyP3 were taken for power: the double of the decibels."""
+    folder = hyp3(tmp_path / "in", "a", write_tif, lambda db: 10 ** (db / 20))
+    for unit in ("power", "db", None):
+        with pytest.raises(RasterError, match="amplitudes, not backscatter"):
+            read(folder, unit, "s1-rtc")
+
+    for band in ("VV", "VH"):
+        with pytest.raises(RasterError, match="amplitudes") as caught:
+            read(folder / _HYP3.format("a", band), "power", "s1-rtc")
+        run_rio(caught.value, {"OUT.tif": tmp_path / f"out_{band}.tif"})
+
+    found = [read(tmp_path / f"out_{b}.tif", "power", "s1-rtc") for b in ("VV", "VH")]
+    levels = [10 * np.log10(float(image.pixels.mean())) for image in found]
+    np.testing.assert_allclose([-11.5, -18.5], levels, atol=1e-4)
+
+
+def test_a_unit_tag_of_amplitude_is_refused(tmp_path: Path, write_tif) -> None:
+    """The remedy squares all bands of the file."""
+    pixels = np.stack([np.full((8, 8), 10 ** (mean / 20), np.float32) for mean in (-11.5, -18.5)])
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["VV", "VH"])
+    tagged(path, [(1.0, 0.0)] * 2, ["amplitude"] * 2)
+
+    with pytest.raises(RasterError, match="amplitudes") as caught:
+        read(path, "power", "s1-grd")
+    run_rio(caught.value, {"OUT.tif": tmp_path / "out.tif"})
+
+    squared = read(tmp_path / "out.tif", "power", "s1-grd")
+    np.testing.assert_allclose(pixels**2, squared.pixels[0].numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("word", ["linear", "intensity", "power"])
+def test_a_unit_tag_of_power_contradicts_decibels(word: str, tmp_path: Path, write_tif) -> None:
+    """SNAP's unit of linear backscatter is `intensity`."""
+    pixels = np.stack([np.full((8, 8), 10 ** (mean / 10), np.float32) for mean in (-11.5, -18.5)])
+    path = write_tif(tmp_path / "a.tif", pixels, descriptions=["VV", "VH"])
+    tagged(path, [(1.0, 0.0)] * 2, [word] * 2)
+
+    assert Unit.POWER is read(path, None, "s1-grd").spec.unit
+    with pytest.raises(RasterError, match="another unit than the user"):
+        read(path, "db", "s1-grd")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("2023-05-01_Sentinel-1_IW_VV+VH_VV_-_decibel_gamma0", "db"),
+        ("2023-05-01_Sentinel-1_IW_VV+VH_VV_-_linear_gamma0_-_rtc", "power"),
+    ],
+)
+def test_the_layer_of_copernicus_browser_states_its_unit(
+    name: str, unit: str, tmp_path: Path, write_tif
+) -> None:
+    """As the browser names files of Sentinel-1."""
+    value = -11.5 if unit == "db" else 10**-1.15
+    path = write_tif(tmp_path / f"{name}.tif", np.full((8, 8), value, np.float32))
+
+    found = eofm.read_geotiff(path, sensor="s1-rtc", unit=None, bands=["VV"])
+
+    assert unit == found.spec.unit
+    wrong = "power" if unit == "db" else "db"
+    with pytest.raises(RasterError, match="another unit than the user"):
+        eofm.read_geotiff(path, sensor="s1-rtc", unit=wrong, bands=["VV"])
+
+
+def test_a_name_of_amplitude_is_refused(tmp_path: Path, write_tif) -> None:
+    """Wherever the word stands in it."""
+    path = write_tif(tmp_path / "S1A_IW_VV_amplitude_clip.tif", np.full((8, 8), 0.3, np.float32))
+
+    with pytest.raises(RasterError, match="amplitudes, not backscatter"):
+        eofm.read_geotiff(path, sensor="s1-grd", unit="power", bands=["VV"])

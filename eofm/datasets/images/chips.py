@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eofm.contract.imagery import Imagery as Imagery  # noqa: PLC0414 (exported)
-    from eofm.raster.grid import Window
+    from eofm.raster.grid import Grid, Window
     from eofm.raster.source import RasterSource
 
 __all__ = [
@@ -261,7 +261,7 @@ class FilePixels:
                     "published set use the files as they were published",
                 )
             if self.own and raster.grid.crs is not None and not raster.grid.transform.is_identity:
-                self._check_gsd(raster.grid.gsd)
+                self._check_gsd(_gsd_in(raster.grid, self.source.files[0]))
             found = raster.read(window)
         # a file that describes its bands may hold them in an order of its own
         return found if found.spec.bands == self.spec.bands else found.select(self.spec.bands)
@@ -295,6 +295,16 @@ class FilePixels:
             except OSError as error:
                 raise RasterError("an image cannot be read", found=error, where=file) from error
         return digest.hexdigest()
+
+
+def _gsd_in(grid: Grid, file: Path) -> float:
+    from eofm.raster.grid import name_file
+
+    try:
+        return grid.gsd
+    except RasterError as error:
+        name_file(error, file)
+        raise
 
 
 def file_pixels(

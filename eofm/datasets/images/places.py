@@ -441,10 +441,15 @@ def first_spec(
         RasterError: If it cannot be read, or says nothing of its pixels and nobody states them, or
             another size than stated.
     """
+    from eofm.raster.grid import name_file
     from eofm.raster.source import RasterSource
 
     grid = grid_of_file(path)
-    own = grid.gsd if grid is not None and is_located(grid) else None
+    try:
+        own = grid.gsd if grid is not None and is_located(grid) else None
+    except RasterError as error:
+        name_file(error, path)
+        raise
     if grid is not None and own is None and gsd is None:
         raise RasterError(
             "the images do not say where they lie, nor how large their pixels are",

@@ -177,7 +177,8 @@ def _card(config: PackTilesConfig, first: RasterSource, maps: LandCover | None) 
         _check_windows(raster, config)
         window = Window(0, 0, config.window, config.window)
         spec = stored_spec(raster, (config.window, config.window))
-        sample = to_stored(raster.read_native(window), spec, first.name)
+        with first.naming():
+            sample = to_stored(raster.read_native(window), spec, first.name)
     return StoreCard(
         spec=spec,
         groups=dict(sample.bands),
@@ -283,7 +284,7 @@ def _refusal(doubted: Sequence[tuple[RasterSource, Doubt]], of: int) -> PixelErr
     first, doubt = doubted[0]
     names = [PurePosixPath(source.name).name for source, _ in doubted]
     shown = [f"{name}: {d.found}" for name, (_, d) in zip(names, doubted[:10], strict=False)]
-    remedy = doubt.remedy
+    remedy = first.with_file(doubt.remedy, doubt.band)
     if doubt.instead is not None and len(doubted) == of:
         remedy += f": --unit {doubt.instead}"
     elif doubt.instead is not None:
@@ -381,7 +382,8 @@ class _Packing:
         identifier = f"{source.name}_{window.row}_{window.col}"
         if identifier in self.writer.ids:
             return True
-        imagery = to_stored(raster.read_native(window), card.spec, source.name)
+        with source.naming():
+            imagery = to_stored(raster.read_native(window), card.spec, source.name)
         if float(imagery.valid.float().mean()) < self.config.min_pixels:
             return None
         grid = raster.grid.at(window)

@@ -62,6 +62,7 @@ from eofm.io import BINARY, locked, replacing, write_all
 from eofm.networks.build import default_pooling
 from eofm.networks.state import state_sha256
 from eofm.raster.grid import crs_text
+from eofm.raster.source import RasterSource
 from eofm.weights.encoder import Encoder
 from eofm.weights.load import load_weights
 from eofm.weights.resolve import RANDOM, WeightsKind, resolve
@@ -557,7 +558,7 @@ def read_checked(
     native = NativeImagery({1: pixels.values[None]}, {1: spec.bands}, spec, pixels.valid[None])
     window = job.ground.window
     place = f"row {window.row + top}, column {window.col + left}, {height} x {width} pixels"
-    with _forceable():
+    with _forceable(job):
         check_sentinels(native, f"{job.ground.scene.name}, {place}")
     return pixels
 
@@ -584,17 +585,20 @@ def check_scene(job: Job, windows: Windows) -> None:
     if not bool(valid.any()):
         return  # no valid pixel in the sample, which is not a contradiction
     spec = replace(job.ground.spec(1), size=(side, side * len(parts)))
-    with _forceable():
+    with _forceable(job):
         check_plausible(Imagery(values, spec, valid), [job.ground.scene.name])
 
 
 @contextmanager
-def _forceable() -> Iterator[None]:
-    """Add to errors about pixels how they can be overridden."""
+def _forceable(job: Job) -> Iterator[None]:
+    """Add to errors about pixels how they can be overridden, and which file a remedy is about."""
     try:
         yield
     except PixelError as error:
-        error.remedy = f"{error.remedy or 'check the scene'}; or accept them: --force pixels"
+        remedy, pixels = error.remedy or "check the scene", job.ground.scene.pixels
+        if isinstance(pixels, RasterSource) and not pixels.names:
+            remedy = pixels.with_file(remedy, error.band)
+        error.remedy = f"{remedy}; or accept them: --force pixels"
         raise
 
 
