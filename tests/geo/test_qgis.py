@@ -146,8 +146,8 @@ def test_the_provider_embeds_a_part_of_a_product(tmp_path: Path) -> None:
     """`eofm:embed` takes a SAFE product and an extent in any CRS; sensor and unit are not asked."""
     variables = provider(tmp_path)
     ramp = {
-        band: (1000 + 10 * np.add.outer(np.arange(side), np.arange(side))).astype(np.uint16)
-        for band in SENSOR_BANDS[Sensor.S2_L1C]
+        band: (1000 + (10 + k) * np.add.outer(np.arange(side), np.arange(side))).astype(np.uint16)
+        for k, band in enumerate(SENSOR_BANDS[Sensor.S2_L1C])
         for side in [SIZE * 10 // int(BANDS[band].gsd)]
     }
     product = write_product(tmp_path, pixels=ramp)
