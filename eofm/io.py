@@ -142,11 +142,13 @@ def locked(file: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # removed while it is locked; the body may have removed it, and another process made its own
-        with contextlib.suppress(OSError):
-            if os.path.samestat(file.stat(), os.fstat(handle)):
-                file.unlink()
-        os.close(handle)
+        try:
+            # removed while locked; the body may have removed it, and another process made its own
+            with contextlib.suppress(OSError):
+                if os.path.samestat(file.stat(), os.fstat(handle)):
+                    file.unlink()
+        finally:
+            os.close(handle)
 
 
 def write_all(handle: int, data: memoryview) -> None:

@@ -73,6 +73,25 @@ def test_a_held_lock_is_removed_by_its_holder_alone(tmp_path: Path) -> None:
     os.close(other)
 
 
+def test_an_interrupt_while_its_file_is_removed_releases_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C there may be caught, and the same process may go on to lock the file again."""
+
+    def interrupt(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt),
+        locked(tmp_path / "lock"),
+    ):
+        patch.setattr(Path, "unlink", interrupt)
+
+    with locked(tmp_path / "lock") as alone:
+        assert alone
+
+
 def test_the_lock_of_a_file_that_was_removed_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
