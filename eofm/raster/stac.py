@@ -18,7 +18,7 @@ a stated unit counts, where one is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from eofm.contract.spec import (
 from eofm.errors import RasterError, SpecError, as_argument
 from eofm.formats.foreign import foreign, read_bounded
 from eofm.formats.text import parse_json
-from eofm.raster.bands import named_band
+from eofm.raster.bands import check_amplitude, described_unit, named_band
 from eofm.raster.geotiff import gdal_name, local_path, open_geotiff
 from eofm.raster.scene import CloudLayer, Scene, reached, scene_of, shown
 from eofm.raster.source import RasterSource
@@ -68,7 +68,8 @@ Json = Mapping[str, Any]
 class _Asset:
     """One asset of bands: its key, its address, its bands, and scale, offset and nodata of each.
 
-    `gsd` is that of its pixels in metres; None where nothing says it.
+    `gsd` is that of its pixels in metres; None where nothing says it. `units` are the names of its
+    bands with their units, where these are declared.
     """
 
     key: str
@@ -77,6 +78,7 @@ class _Asset:
     pairs: tuple[tuple[float, float], ...]
     nodata: tuple[float | None, ...]
     gsd: float | None
+    units: tuple[str, ...] = ()
 
 
 def read_items(path: Path) -> list[Json]:
@@ -175,6 +177,9 @@ def _scene(
             if band in names and number is not None
         }
         unit = _unit(item, sensor, unit, pairs, where)
+        if Unit.DB in UNITS[sensor]:
+            read = {band: one for one in reversed(assets) for band in one.bands}
+            unit = _radar_unit(dict.fromkeys(read[band] for band in names), unit, where)
         pixels = RasterSource(
             *(str(item["id"]), source[0], sensor, unit, names),
             names=source[1],
@@ -349,6 +354,15 @@ def _unit(
     return settle("unit", stated, found, "raster:scale and raster:offset", where)
 
 
+def _radar_unit(assets: Iterable[_Asset], stated: Unit | None, where: str) -> Unit | None:
+    """Return the unit of backscatter: stated, or declared by the assets that are read."""
+    words = [word for asset in assets for word in asset.units]
+    if not words:
+        return stated
+    check_amplitude(words, where, "use a product of backscatter, or square its values first")
+    return settle("unit", stated, described_unit(words), "the units of its assets", where)
+
+
 def _applied(told: Json) -> tuple[str, bool | None]:
     """Return what an item says of the offset, true where it was subtracted, and by which name."""
     flag = next((name for name in _APPLIED if isinstance(told.get(name), bool)), _APPLIED[0])
@@ -381,8 +395,8 @@ def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
         bands = _bands(str(key), asset, sensor)
         if bands:
             pairs, nodata = _pairs(asset, len(bands)), _nodata(asset, len(bands))
-            gsd = _gsd(str(key), asset)
-            found.append(_Asset(str(key), asset["href"], bands, pairs, nodata, gsd))
+            gsd, units = _gsd(str(key), asset), _units(asset, bands)
+            found.append(_Asset(str(key), asset["href"], bands, pairs, nodata, gsd, units))
     # an asset that does not say it is taken to be as fine as the finest of its bands
     finest: dict[tuple[str, ...], float] = {}
     for one in found:
@@ -455,6 +469,12 @@ def _of_bands(asset: Json, count: int) -> list[Json]:
     every = list(listed)[:count] if isinstance(listed, list) else []
     every += [{}] * (count - len(every))
     return [own if isinstance(own, dict) else {} for own in every]
+
+
+def _units(asset: Json, bands: Sequence[str]) -> tuple[str, ...]:
+    """Return name and unit of each band that declares one: `raster:bands`, or STAC 1.1."""
+    units = [own.get("unit", asset.get("unit")) for own in _of_bands(asset, len(bands))]
+    return tuple(f"{b} {unit}" for b, unit in zip(bands, units, strict=True) if unit)
 
 
 def _nodata(asset: Json, count: int) -> tuple[float | None, ...]:

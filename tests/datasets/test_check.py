@@ -200,6 +200,17 @@ def test_faults_of_a_scene(world: Path, harm: Callable[[Path], Path], problem: s
     assert 1 == len(found)
 
 
+@pytest.mark.parametrize(("size", "fault"), [(1, False), (2, True)])
+def test_one_pixel_is_a_measurement(tmp_path: Path, write_tif, size: int, fault: bool) -> None:
+    """An image of one pixel is constant, and was reported to hold no measurement."""
+    pixels = np.array([240, 520, 760, 910], np.uint16)[:, None, None]
+    write_tif(tmp_path / "a" / "one.tif", pixels.repeat(size, 1).repeat(size, 2))
+    bands = ("B02", "B03", "B04", "B08")
+    report = check(tmp_path, sensor="s2-l2a", unit="dn", bands=bands)
+
+    assert fault == ("the image holds no measurement" in problems(report))
+
+
 def test_bands_in_another_order(world: Path) -> None:
     """Radar bands that were exchanged in every scene are seen."""
     for folder in world.glob("s1/*/*"):

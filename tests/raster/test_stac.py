@@ -579,3 +579,19 @@ def test_the_unit_that_is_asked_for_is_one_of_the_sensor(tmp_path: Path, write_t
 
     assert "db | power" == caught.value.expected
     assert Unit.DB is eofm.open_scene(path, unit=named_unit(caught.value)).unit
+
+
+def test_a_radar_item_declares_the_unit_of_its_assets(tmp_path: Path, write_tif) -> None:
+    """The `unit` of `raster:bands` was not read: dB had to be stated, and power was believed."""
+    write_tif(tmp_path / "vv.tif", np.linspace(-20, -5, 64, dtype=np.float32).reshape(8, 8))
+    asset = {"href": "vv.tif", "raster:bands": [{"unit": "dB"}], "roles": ["data"]}
+    path = radar_item(tmp_path, asset)
+
+    assert Unit.DB is eofm.read_scene(path, bands=["VV"]).spec.unit
+    with pytest.raises(SpecError, match="another unit than stated") as caught:
+        eofm.read_scene(path, bands=["VV"], unit="power")
+    assert "db, by the units of its assets" == caught.value.found
+
+    path = radar_item(tmp_path, asset | {"raster:bands": [{"unit": "amplitude"}]})
+    with pytest.raises(RasterError, match="amplitudes"):
+        eofm.read_scene(path, bands=["VV"], unit="power")

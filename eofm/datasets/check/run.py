@@ -293,7 +293,9 @@ class _Look:
         kind = f"{' '.join(native.spec.bands)} at {native.spec.gsd:g} m"
         self._kinds.setdefault(kind, []).append(name)
         values = _constant_bands(native)
-        if not bool(native.valid.any()) or len(values) == len(native.spec.bands):
+        measured = int(native.valid[0].any(0).sum())
+        constant = len(values) == len(native.spec.bands) and measured > 1  # one pixel always is
+        if constant or not measured:
             self._say(name, "the image holds no measurement", "one value, or nodata only")
             return None
         self._varies |= set(native.spec.bands) - values.keys()
