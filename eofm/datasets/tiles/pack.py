@@ -371,13 +371,20 @@ class _Packing:
                     on = self.maps.on(raster.grid, chunk.source.name, date)
                     view = stack.enter_context(on)
                     _require_map(view, raster, self.config)
-                for window in chunk.windows:
-                    rows.append(self._read_window(raster, view, window))
+                centres = raster.grid.centres(chunk.windows)
+                for window, centre in zip(chunk.windows, centres, strict=True):
+                    rows.append(self._read_window(raster, view, window, centre))
         except DataError as error:
             rows.append(error)
         return rows
 
-    def _read_window(self, raster: OpenRaster, view: MapsOnGrid | None, window: Window) -> _Row:
+    def _read_window(
+        self,
+        raster: OpenRaster,
+        view: MapsOnGrid | None,
+        window: Window,
+        centre: tuple[float, float],
+    ) -> _Row:
         source, card = raster.source, self.writer.card
         identifier = f"{source.name}_{window.row}_{window.col}"
         if identifier in self.writer.ids:
@@ -386,14 +393,12 @@ class _Packing:
             imagery = to_stored(raster.read_native(window), card.spec, source.name)
         if float(imagery.valid.float().mean()) < self.config.min_pixels:
             return None
-        grid = raster.grid.at(window)
-        longitude, latitude = grid.centre()
         entry = Entry(
             id=identifier,
             location=self.places.of[source.name],
             season=self.places.season_of(source.name),
-            longitude=longitude,
-            latitude=latitude,
+            longitude=centre[0],
+            latitude=centre[1],
             date=_date_of(raster, self.config),
             source=source.name,
             source_unit=raster.unit.value,
@@ -401,7 +406,7 @@ class _Packing:
         if view is not None and card.labels is not None:
             cover = view.cover(window, imagery.valid[0].numpy(), identifier)
             entry = entry.labelled(cover, card.labels)
-        return located(entry, grid), imagery
+        return located(entry, raster.grid.at(window)), imagery
 
 
 def _ahead(
