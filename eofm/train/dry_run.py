@@ -117,7 +117,8 @@ def measure(
                 break
     data.close()
     step = statistics.median(took[1:]) * config.trainer.accumulate
-    return Measured(step, _memory(device), _evaluation(config, data, module))
+    evaluation = _evaluation(config, data, module)  # takes memory too
+    return Measured(step, _memory(device), evaluation)
 
 
 def _evaluation(config: PretrainConfig, data: StoreDataModule, module: PretrainModule) -> float:
@@ -160,7 +161,7 @@ def describe(
     """
     steps, optim = steps_of(config, data), config.optim
     scenes = optim.batch * config.trainer.accumulate
-    memory = "unknown" if measured.memory is None else f"{measured.memory / _GIB:.1f} GiB at most"
+    memory = "unknown" if measured.memory is None else f"about {measured.memory / _GIB:.1f} GiB"
     evaluations = _evaluations(config, steps) if measured.evaluation else 0
     found = doubts(config, data, module)
     seconds = steps * measured.step + evaluations * measured.evaluation
