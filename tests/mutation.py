@@ -102,6 +102,17 @@ EQUIVALENT: Final[dict[str, str]] = {
     "PER_DN -> spec.sensor not in {Sensor.S2_L1C, Sensor.S2_L2A} and spec.unit not in PER_DN": "no "
     "other sensor has so many bands",
     "validity: _radar: negative > 0.01 -> negative >= 0.01": "no share in float32 is 0.01",
+    **{
+        f"validity: _is_in_steps: {before} -> {after}": "a shortcut: where it does not end "
+        "the test, all values are compared"
+        for before, after in (
+            ("any", "all"),
+            (
+                "abs(round(value / step) * step - value) >= 1",
+                "abs(round(value / step) * step - value) > 1",
+            ),
+        )
+    },
     "validity: check_scale: 1 -> 2": "a shortcut: the whole part of the root of 2 is 1",
     "validity: sum_is_finite: values.sum -> values.mean": "a mean is finite where a sum is",
     "validity: _is_full: not values.is_floating_point() or sum_is_finite(values) -> "

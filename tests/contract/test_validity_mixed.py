@@ -330,6 +330,20 @@ def test_what_is_one_beside_the_steps_is_not_stretched(step: float) -> None:
     assert not any("stretched" in doubt.problem for doubt in found)
 
 
+@pytest.mark.parametrize(("off", "refused"), [(0, True), (1, False)])
+def test_a_preview_stretched_to_16_bits(off: int, refused: bool) -> None:
+    """Every value of a band is in the steps: one beside them, and the steps are chance."""
+    pixels = np.rint(surface(L2A, (SIZE, SIZE))) + 0.5  # no other band is whole
+    grey = np.sort(20 + np.arange(SIZE * SIZE) % 200) * 257
+    grey[SIZE * SIZE // 3] += off  # not a quartile, which is compared first
+    pixels[L2A.index("B08")] = grey.reshape(SIZE, SIZE)
+
+    found = find_doubts(image(pixels, Sensor.S2_L2A, Unit.DN))
+
+    said = [doubt.found for doubt in found if "stretched" in doubt.problem]
+    assert ["B08 has steps of 257: 8-bit values stretched to 16 bits"] * refused == said
+
+
 def test_the_remedy_for_a_stretch_makes_reflectance(tmp_path: Path) -> None:
     """Typed as it is printed, by the same words where reflectance was stated."""
     pixels = np.rint(surface(L2A, (SIZE, SIZE)))
