@@ -47,6 +47,7 @@ import eofm
 from eofm.bench.controls import gaussian_control, image_statistics
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import preprocess_for
+from eofm.contract.recipe import Waiver
 from eofm.datasets.eurosat import SPEC
 from eofm.datasets.images.chips import read_batches
 from eofm.method.config import SoftConConfig
@@ -204,6 +205,7 @@ def embed(
     module: PretrainModule,
     images: Sequence[Imagery],
     change: Callable[[Tensor], Tensor] | None = None,
+    waivers: Sequence[Waiver] = (),
 ) -> Tensor:
     """Return the student's vectors of images as an export of it would, (N, D).
 
@@ -211,12 +213,13 @@ def embed(
         module: Has the student.
         images: In batches.
         change: Of the prepared pixels, (B, C, S, S), before the network sees them.
+        waivers: For images of another sensor than the network's.
     """
     trunk = module.trunk()
     training, parts = trunk.training, []
     trunk.eval()
     for image in images:
-        pixels = preprocess_for(image.spec, module.recipe)(image).pixels
+        pixels = preprocess_for(image.spec, module.recipe, waivers)(image).pixels
         parts.append(trunk(pixels if change is None else change(pixels)))
     trunk.train(training)
     return torch.cat(parts)

@@ -169,21 +169,24 @@ class Scores:
             float(pairs.mean()), float(low), float(high), min(1, 2 * (side + 1) / REPEATS), seeds
         )
 
+    def corrected(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str, str], Difference]:
+        """Return differences in both primary measures, with Holm's correction over all of them."""
+        found = {
+            (name, other, measure): self.difference(name, other, measure)
+            for name, other in pairs
+            for measure in PRIMARY
+        }
+        ordered = sorted(found, key=lambda key: found[key].p)
+        holds, made = True, {}
+        for number, key in enumerate(ordered):
+            holds = holds and found[key].p * (len(ordered) - number) < LEVEL
+            made[key] = Difference(**{**vars(found[key]), "holds": holds})
+        return {key: made[key] for key in found}
+
 
 def family(scores: Scores) -> dict[tuple[str, str, str], Difference]:
     """Return the comparisons of the family that can be made, with Holm's correction."""
-    found = {
-        (name, other, measure): scores.difference(name, other, measure)
-        for name, other in FAMILY
-        if scores.has(name) and scores.has(other)
-        for measure in PRIMARY
-    }
-    ordered = sorted(found, key=lambda key: found[key].p)
-    holds, made = True, {}
-    for number, key in enumerate(ordered):
-        holds = holds and found[key].p * (len(ordered) - number) < LEVEL
-        made[key] = Difference(**{**vars(found[key]), "holds": holds})
-    return {key: made[key] for key in found}
+    return scores.corrected([pair for pair in FAMILY if all(map(scores.has, pair))])
 
 
 # ------------------------------------------------------------------------------------ page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -79,8 +81,24 @@ def build(
             found=architecture,
             expected=f"{', '.join(BUILDERS)}, a ViT of fewer blocks as in vits14-7blocks, or "
             f"{timm.PREFIX} and a network of timm",
+            remedy=_nearest(architecture),
         )
     return builder(architecture, recipe, generator, positions)
+
+
+def _nearest(name: str) -> str | None:
+    """Return the remedy for an unknown name: `vit-small-14` and `dinov2_vits14` mean `vits14`."""
+    if timm.is_known(name):
+        return f"write {timm.PREFIX}{name}"
+
+    def plain(text: str) -> str:
+        sizes = {"small": "s", "base": "b", "large": "l", "giant": "g", "patch": ""}
+        text = re.sub("|".join(sizes), lambda found: sizes[found[0]], text.lower())
+        return re.sub(r"^dino(v2)?|_lc|[^a-z0-9]", "", text)
+
+    names = {plain(known): known for known in BUILDERS}
+    near = difflib.get_close_matches(plain(name), names, n=1, cutoff=0.85)
+    return f"did you mean {names[near[0]]}?" if near else None
 
 
 def build_blank(

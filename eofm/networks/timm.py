@@ -37,6 +37,7 @@ __all__ = [
     "create_with",
     "default_pooling",
     "eva_features",
+    "is_known",
     "known",
     "layout_of",
     "try_out",
@@ -87,6 +88,11 @@ class TimmModel(Protocol):
 def as_timm(model: nn.Module) -> TimmModel:
     """Return the same network, typed as timm's."""
     return cast(TimmModel, model)
+
+
+def is_known(name: str) -> bool:
+    """Return whether timm has a network of that name."""
+    return timm.is_model(name)
 
 
 def known(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,6 +75,31 @@ def test_unknown_names_list_what_there_is():
     assert {*ARCHITECTURES, "resnet18", "resnet50"} <= set(BUILDERS)
     for name in (*BUILDERS, "timm:"):
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("vit-small-14", "did you mean vits14?"),
+        ("ViT-B/14", "did you mean vitb14?"),
+        ("dinov2_vits14_reg", "did you mean vits14_reg4?"),
+        ("ResNet-18", "did you mean resnet18?"),
+        ("vit_tiny_patch16_224", "write timm:vit_tiny_patch16_224"),
+        ("vitl16", None),
+    ],
+)
+def test_other_names_of_an_architecture_have_a_remedy(name: str, remedy: str | None) -> None:
+    """Those of papers, of torch.hub and of timm; the remedy names a network that can be built."""
+    with pytest.raises(WeightsError, match="no architecture") as caught:
+        build(name, recipe(Pooling.CLS), torch.Generator())
+
+    assert remedy == caught.value.remedy
+    if remedy is not None:
+        named = remedy.rstrip("?").rpartition(" ")[2]
+        size = (224, 224) if named.startswith("timm:") else (56, 112)
+        pooling = Pooling.MEAN if named.startswith("resnet") else Pooling.CLS
+        wanted = replace(recipe(pooling), size=size)
+        assert named in BUILDERS or build(named, wanted, torch.Generator()) is not None
 
 
 def test_a_vit_of_fewer_blocks_is_the_start_of_the_whole_one():

@@ -98,3 +98,28 @@ def test_the_page_of_colour_images_says_what_the_curves_say(script: ModuleType) 
     mixed += ["41.5", f"+1.5 ± {HALF:.1f}", "+0.0", f"**+6.5 ± {HALF:.1f}**"]
     assert mixed == lines["0.25"]
     assert script.figure(records).axes
+
+
+@pytest.mark.parametrize("script", ["real_pixels_scenes"], indirect=True)
+def test_the_page_of_scenes_says_what_the_records_say(script: ModuleType) -> None:
+    """The start, an arm ten points above it, and one of no difference; what is missing is left."""
+    records = []
+    for name, gain in ((script.START, 0.0), (script.ARMS[0].name, 0.1), (script.ARMS[1].name, 0.1)):
+        for fold in range(5):
+            tiles = list(range(fold, 40, 5))
+            scores = {m: [0.5 + gain + 0.001 * t for t in tiles] for m in script.MEASURES}
+            line = {"arm": name, "seed": 0, "fold": fold, "tiles": tiles, "places": tiles}
+            more = {"steps": 128, "windows": 915} if gain and fold == 0 else {}
+            records.append(line | {"scores": scores, "rank": 9.0} | more)
+
+    page = script.page(records)
+
+    lines = rows_of(page)
+    assert ["1", "52.0", ""] == lines[script.START][:3]
+    assert ["1", "62.0", "**+10.0 [+10.0, +10.0]**"] == lines[script.ARMS[0].name][:3]
+    added = lines[f"{script.ARMS[1].name} over {script.ARMS[0].name}"]
+    assert all("0.0 [" in cell and "**" not in cell for cell in added)
+    assert script.ARMS[2].name not in lines
+    assert "128 optimiser steps" in page
+    assert "40 places" in page
+    assert "over 6 comparisons" in page
