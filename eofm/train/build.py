@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 
+from eofm.contract.imagery import Labels
 from eofm.contract.preprocess import convert_unit
 from eofm.contract.recipe import Pooling, Recipe
 from eofm.contract.spec import (
@@ -202,7 +203,8 @@ def _label_facts(config: PretrainConfig, data: StoreDataModule) -> LabelFacts:
     if is_whole(method):
         return label_facts(labels, method, config.columns)
     check_views(method, VIEW_KINDS[config.data.views])
-    readers = [name for name, needs in needs_of(method).items() if needs.labels]
+    needed = needs_of(method)
+    readers = [name for name, needs in needed.items() if needs.labels]
     for name in readers:
         if name != Objective.SOFTCON and not labelled(labels, labels.multi_hot).any():
             raise TrainingError(
@@ -212,9 +214,32 @@ def _label_facts(config: PretrainConfig, data: StoreDataModule) -> LabelFacts:
                 remedy="pack the images with a land-cover map that covers them, or leave the term "
                 "out",
             )
+        if needed[name].places:
+            _check_shared(name, labels)
     if readers:
         return label_facts(labels, method, config.columns)
     return LabelFacts(labels.multi_hot.shape[1])
+
+
+def _check_shared(term: str, labels: Labels) -> None:
+    """Refuse labels by which no image of another place is alike: the loss would be 0 throughout.
+
+    Raises:
+        TrainingError: If no class occurs at two places.
+    """
+    if labels.places is None:
+        return
+    rows, classes = (labels.multi_hot * labels.known[:, None]).nonzero().T
+    pairs = torch.unique(torch.stack([classes, labels.places[rows]]), dim=1)
+    if not bool((pairs[0].bincount() > 1).any()):
+        raise TrainingError(
+            f"the term {term} compares places that share a class, and no two places do",
+            found=f"{len(pairs[0].unique())} classes at {len(pairs[1].unique())} labelled places, "
+            "each at one of them",
+            expected="a class that occurs at two places",
+            where="method.terms",
+            remedy="pack images of more places, or leave the term out",
+        )
 
 
 def _start(

@@ -398,3 +398,16 @@ def test_look_without_labels_is_refused_and_with_them_trains(
     assert report is not None
     lines = (Path(str(config.run.out)) / "metrics.csv").read_text().splitlines()
     assert "look/excess" in lines[0]
+
+
+def test_look_refuses_labels_that_no_two_places_share(
+    config: PretrainConfig, make_store: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Its loss was 0 in every step, without a word: one of 24 images is labelled."""
+    store = make_store(tmp_path / "one", unlabelled=23)
+    data = {"store": str(store), "unlabelled": "hard-only", "holdout": 0.0}
+    method = {"terms": {"look": {"queue": 0, "neighbours": 4}}, "soft_weight": 0.0}
+    with pytest.raises(TrainingError, match="no two places do") as caught:
+        opened(with_groups(config, data=data, method=method))
+
+    assert "1 labelled places" in str(caught.value.found)
