@@ -113,6 +113,7 @@ EQUIVALENT: Final[dict[str, str]] = {
             ),
         )
     },
+    "validity: _copied: 1 -> 2": "of one value, the first is every second",
     "validity: check_scale: 1 -> 2": "a shortcut: the whole part of the root of 2 is 1",
     "validity: sum_is_finite: values.sum -> values.mean": "a mean is finite where a sum is",
     "validity: _is_full: not values.is_floating_point() or sum_is_finite(values) -> "

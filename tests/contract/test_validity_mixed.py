@@ -386,6 +386,17 @@ def test_a_copy_of_another_band_is_no_measurement(unit: Unit) -> None:
         check_plausible(image(np.repeat(pixels[:1], 12, 0), Sensor.S2_L2A, unit))
 
 
+def test_a_copy_is_found_beside_bands_that_begin_alike() -> None:
+    """One equal pixel makes no copy, and hides none: bands are told apart by many pixels."""
+    pixels = surface(L2A, (SIZE, SIZE))
+    pixels[[L2A.index(band) for band in ("B02", "B03", "B04")], 0, 0] = 777
+    pixels[L2A.index("B04")] = pixels[L2A.index("B03")]
+
+    (doubt,) = find_doubts(image(pixels, Sensor.S2_L2A, Unit.DN))
+
+    assert "B04 and B03 are equal" in doubt.found
+
+
 @pytest.mark.parametrize(("numbers", "refused"), [(7, False), (8, True)])
 def test_bands_of_few_values_may_be_equal(numbers: int, refused: bool) -> None:
     """Of water both short-wave infrared bands hold 0 to a few."""
