@@ -39,6 +39,7 @@ _HOME: Final = {
     "embed_chips": "eofm.geo.embedding.embed",
     "embed_patches": "eofm.geo.embedding.embed",
     "explore": "eofm.geo.explore",
+    "from_xarray": "eofm.raster.cube",
     "load_encoder": "eofm.weights.encoder",
     "load_weights": "eofm.weights.load",
     "map_classes": "eofm.geo.class_map",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from eofm.geo.embedding_files import open_embeddings
     from eofm.geo.explore import explore
     from eofm.geo.search import search
+    from eofm.raster.cube import from_xarray
     from eofm.raster.opening import open_scene, read_geotiff, read_scene
     from eofm.store.reader import Store
     from eofm.train.config import PretrainConfig
@@ -102,6 +104,7 @@ __all__ = [
     "embed_chips",
     "embed_patches",
     "explore",
+    "from_xarray",
     "load_encoder",
     "load_weights",
     "map_classes",

@@ -77,18 +77,41 @@ class Stated(StrEnum):
             return cls(text)
         except ValueError:
             pass
-        plain = {_letters(member): member for member in cls}
-        near = difflib.get_close_matches(_letters(str(text)), list(plain), n=1)
+        near = [repr(member.value) for member in cls._meant(str(text))]
         raise SpecError(
             f"there is no {what or cls.__name__.lower()} {str(text)!r}",
             found=text,
             expected=" | ".join(cls),
-            remedy=f"did you mean {plain[near[0]].value!r}?" if near else None,
+            remedy=f"did you mean {' or '.join(near)}?" if near else None,
         )
+
+    @classmethod
+    def _meant(cls, text: str) -> list[Self]:
+        """Return the members that another word can mean: `sentinel-2-l2a`, `S2`, `uint16`."""
+        word, plain = _letters(text), {_letters(member): member for member in cls}
+        word = _OTHER_WORDS.get(word, word)
+        if word in plain:
+            return [plain[word]]
+        begun = [member for letters, member in plain.items() if letters.startswith(word)]
+        if begun and len(word) > 1:
+            return begun
+        return [plain[one] for one in difflib.get_close_matches(word, list(plain), n=1)]
+
+
+# Names of collections, number types and other terms -> the word of eofm, in letters and digits.
+_OTHER_WORDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("uint16", "int16", "digitalnumber", "digitalnumbers", "counts"), "dn"),
+    **dict.fromkeys(("linear", "intensity"), "power"),
+    **dict.fromkeys(("decibel", "decibels"), "db"),
+    **dict.fromkeys(("s2sr", "s2srharmonized", "copernicuss2srharmonized", "s2msi2a"), "s2l2a"),
+    **dict.fromkeys(("s2harmonized", "copernicuss2harmonized", "s2msi1c"), "s2l1c"),
+    "copernicuss1grd": "s1grd",
+}
 
 
 def _letters(text: str) -> str:
-    return "".join(letter for letter in text.lower() if letter.isalnum())
+    """Return letters and digits in lower case, and `sentinel` as S."""
+    return "".join(letter for letter in text.lower() if letter.isalnum()).replace("sentinel", "s")
 
 
 class Sensor(Stated):

@@ -164,10 +164,22 @@ def lay_out(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> B
     _check_colour_table(header, sensor)
     if header.count == 1:
         return _of_one(header, sensor, stated)
-    header = _without_numbers(header, sensor, stated)
+    header = _by_sources(_without_numbers(header, sensor, stated), sensor)
     if _is_silent(header.descriptions):
         return _of_order(header, sensor, stated)
     return _of_descriptions(header, sensor, stated)
+
+
+def _by_sources(header: Header, sensor: Sensor) -> Header:
+    """Describe the bands of a VRT by the names of its files, if all of them name a band.
+
+    `gdalbuildvrt -separate` stores files in the order in which they were given, undescribed.
+    """
+    if any(header.descriptions) or len(set(header.sources)) != header.count:
+        return header
+    named = [named_band(stem, sensor) or named_band(stem) for stem in header.sources]
+    bands = tuple(one.band for one in named if one is not None)
+    return replace(header, descriptions=bands) if len(bands) == header.count else header
 
 
 def check_product(file: Path, sensor: Sensor) -> None:

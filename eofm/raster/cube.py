@@ -118,7 +118,7 @@ def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
             remedy="choose other limits: where y falls from north to south, a selection of it "
             "begins in the north, as in array.sel(y=slice(north, south))",
         )
-    crs, written = array.rio.crs, _written(array)
+    crs, written = _crs_of(array), _written(array)
     whole = Grid(crs, written or Affine.identity(), height, width)
     if written is not None and {_ROW, _COLUMN} <= set(array.coords):
         return whole.at(Window(_first(array, _ROW), _first(array, _COLUMN), height, width))
@@ -129,6 +129,16 @@ def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
     if begins is not None:
         return whole.at(Window(*begins, height, width))
     return Grid(crs, counted, height, width)
+
+
+def _crs_of(array: Cube) -> CRS | None:
+    """Return the CRS as CF, rioxarray or, in an attribute of the bands, EOPF products state it."""
+    if array.rio.crs is not None:
+        return CRS.from_user_input(array.rio.crs)
+    bands = array.data_vars.values() if isinstance(array, xr.Dataset) else [array]
+    codes = {band.attrs.get("proj:epsg") for band in bands}
+    code = next(iter(codes), None) if len(codes) == 1 else None
+    return CRS.from_epsg(code) if isinstance(code, int) else None
 
 
 def _written(array: Cube) -> Affine | None:
@@ -161,7 +171,7 @@ def _first(array: Cube, axis: str) -> int:
 
 def _counted(array: Cube, written: Affine | None, gsd: float | None) -> Affine:
     """Return the transform the coordinates state: those of the centres of evenly spaced pixels."""
-    step = _stated_step(array.rio.crs, gsd)
+    step = _stated_step(_crs_of(array), gsd)
     known = (step, step and -step) if written is None else (written.a, written.e)
     (x, wide), (y, high) = (
         _axis(array, axis, one) for axis, one in zip(("x", "y"), known, strict=True)

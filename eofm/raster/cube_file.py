@@ -5,10 +5,12 @@ What the numbers of it mean is read by `eofm.raster.cube`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import numpy as np
@@ -102,10 +104,13 @@ def _open_file(path: Path) -> xr.Dataset:
         if zarr:
             import zarr as zarr_library
 
-            arrays = dict(zarr_library.open_group(path, mode="r").arrays())
+            group = zarr_library.open_group(path, mode="r")
+            arrays = dict(group.arrays())
+            if not arrays:
+                raise _of_groups(path, [name for name, _ in group.members(max_depth=None)])
             check_zarr(arrays, [name for name, one in arrays.items() if one.ndim == 1], path)
             opened: xr.Dataset = xr.open_zarr(path, mask_and_scale=False, chunks=None)
-            return opened
+            return opened[sorted(opened.data_vars, key=_by_number)]  # not as the disk lists them
         return xr.open_dataset(path, mask_and_scale=False)
     except ImportError as error:
         raise _no_engine(path, zarr, error) from error
@@ -126,6 +131,25 @@ def _open_file(path: Path) -> xr.Dataset:
             where=path,
             remedy="copy or download it again",
         ) from error
+
+
+def _by_number(name: object) -> str:
+    """Return the key that sorts B2, B8A and B11 in this order."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(3), str(name))
+
+
+def _of_groups(path: Path, members: Sequence[str]) -> RasterError:
+    """Return the error for a Zarr folder whose arrays are in groups, as of EOPF products."""
+    groups = sorted({name.rpartition("/")[0] for name in members if "/" in name} & set(members))
+    inner = [name for name in groups if not any(one.startswith(f"{name}/") for one in groups)]
+    named = [name for name in inner if "reflectance" in name] or inner
+    return RasterError(
+        "the Zarr folder holds groups, and one image is wanted",
+        found=", ".join(named[:_SHOWN]) or "no array",
+        expected="a group whose arrays are the bands of an image",
+        where=path,
+        remedy=f"name one of them, as in {quote(str(path / named[0]))}" if named else None,
+    )
 
 
 def _no_engine(path: Path, zarr: bool, error: Exception) -> RasterError:

@@ -16,6 +16,7 @@ is left to GDAL. Tags and keys: OGC GeoTIFF 1.1 (19-008r4), sections 7 and 8.
 
 from __future__ import annotations
 
+import html
 import logging
 import math
 import os
@@ -303,6 +304,8 @@ class Header:
         alphas: Numbers of the bands that GDAL reports as alpha, counted from 1.
         colours: Colour interpretation of each band: `red`, `gray`, `palette`, `undefined`.
         pages: GDAL names of the images in a multi-page file.
+        sources: Stem of the one file that each band of a VRT is read from, as by `gdalbuildvrt
+            -separate`; empty for other files.
     """
 
     file: Path
@@ -310,6 +313,7 @@ class Header:
     alphas: tuple[int, ...] = ()
     colours: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -527,6 +531,11 @@ def _what_it_is(path: Path) -> tuple[str, str]:
         return "an empty file", again
     if head.lstrip()[:1] == b"<":
         return _what_is_marked_up(path)
+    if head.startswith(b"ENVI"):
+        data = (path.with_suffix(suffix) for suffix in ("", ".img", ".dat", ".bsq", ".bil", ".bip"))
+        image = next((file for file in data if file.is_file()), None)
+        remedy = "copy the image beside it too" if image is None else copy_command(image)
+        return "the header of an ENVI image", f"convert the image: {remedy}"
     if head.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS", "fetch what it stands for: git lfs pull"
     if head.startswith((b"CDF", b"\x89HDF")):
@@ -675,6 +684,9 @@ def date_of(dataset: DatasetReader) -> str:
     return acquisition_date(dataset.tags())
 
 
+_SOURCE: Final = re.compile(r"<SourceFilename[^>]*>([^<]*)</SourceFilename>")
+
+
 def header_of(dataset: DatasetReader) -> Header:
     """Return the metadata of the bands of a file."""
     descriptions = [(text or "").strip() for text in dataset.descriptions]
@@ -687,7 +699,22 @@ def header_of(dataset: DatasetReader) -> Header:
         tuple(i for i, colour in enumerate(found, 1) if colour is ColorInterp.alpha),
         tuple(colour.name for colour in found),
         pages_of(dataset),
+        _sources(dataset),
     )
+
+
+def _sources(dataset: DatasetReader) -> tuple[str, ...]:
+    """Return the stem of the file behind each band of a VRT; none if a band has several files."""
+    if dataset.driver != "VRT":
+        return ()
+    stems = []
+    for number in dataset.indexes:
+        texts = dataset.tags(number, ns="vrt_sources").values()
+        files = {name for text in texts for name in _SOURCE.findall(text)}
+        if len(files) != 1:
+            return ()
+        stems.append(Path(html.unescape(files.pop()).partition("?")[0]).stem)
+    return tuple(stems)
 
 
 def pages_of(dataset: DatasetReader) -> tuple[str, ...]:

@@ -212,6 +212,12 @@ def test_what_is_offered_for_a_band_is_one(name: str) -> None:
         (Unit, "DN", Unit.DN),
         (Unit, "dn+1000", Unit.DN_OFFSET1000),
         (Unit, "reflectances", Unit.REFLECTANCE),
+        (Unit, "uint16", Unit.DN),
+        (Unit, "decibel", Unit.DB),
+        (Unit, "linear", Unit.POWER),
+        (Sensor, "sentinel-2-l2a", Sensor.S2_L2A),
+        (Sensor, "Sentinel-1 RTC", Sensor.S1_RTC),
+        (Sensor, "COPERNICUS/S2_SR_HARMONIZED", Sensor.S2_L2A),
     ],
 )
 def test_a_misspelt_word_gets_the_nearest(kind, text: str, right: Sensor | Unit) -> None:
@@ -221,6 +227,15 @@ def test_a_misspelt_word_gets_the_nearest(kind, text: str, right: Sensor | Unit)
     offer = str(caught.value.remedy).split("'")[1]
 
     assert right is kind.parse(offer)
+
+
+@pytest.mark.parametrize(("text", "offer"), [("S2", "'s2-l1c' or 's2-l2a'"), ("S", None)])
+def test_a_word_of_several_offers_all(text: str, offer: str | None) -> None:
+    """Both levels of Sentinel-2 are named; one letter names nothing."""
+    with pytest.raises(SpecError) as caught:
+        Sensor.parse(text)
+
+    assert (offer and f"did you mean {offer}?") == caught.value.remedy
 
 
 def test_stated_words_are_taken_as_they_are() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import warnings
@@ -835,3 +836,29 @@ def test_the_baseline_of_harmonized_values_says_nothing() -> None:
     old = stack(values + 1000, **{"s2:processing_baseline": "02.14"})
     with pytest.raises(RasterError, match="another unit than stated"):
         from_xarray(old, "s2-l2a", "dn-offset1000", gsd=10)
+
+
+def test_a_group_of_an_eopf_product_is_read(tmp_path: Path) -> None:
+    """Its bands state EPSG code, scale and offset; the whole product was "no variable"."""
+    path = tmp_path / "S2B_MSIL2A_20250101T103021_N0511_R108_T32TQM.zarr"
+    for gsd, bands in ((10, ("b02", "b03", "b04", "b08")), (20, ("b8a", "b05", "b11"))):
+        side = 160 // gsd
+        ends = (np.arange(side) + 0.5) * gsd
+        place = {"x": 500_000 + ends, "y": 5_400_000 - ends}
+        stated = {"proj:epsg": 32631, "scale_factor": 1e-4, "add_offset": -0.1}
+        values = {
+            band: (("y", "x"), np.full((side, side), 1200 + k, np.uint16), stated)
+            for k, band in enumerate(bands)
+        }
+        group = f"measurements/reflectance/r{gsd}m"
+        xr.Dataset(values, place).to_zarr(path, group=group, mode="a", zarr_format=2)
+    with pytest.raises(RasterError, match="holds groups") as caught:
+        eofm.read_scene(path, sensor="s2-l2a")
+    named = shlex.split(str(caught.value.remedy).partition("as in ")[2])[0]
+
+    image = eofm.read_scene(named, sensor="s2-l2a")
+    assert ("B02", "B03", "B04", "B08") == image.spec.bands
+    assert (Unit.DN_OFFSET1000, 10.0) == (image.spec.unit, image.spec.gsd)
+    assert [1200.0, 1201.0, 1202.0, 1203.0] == image.pixels[0, :, 0, 0].tolist()
+    assert "EPSG:32631" == str(image.grid.crs)
+    assert ("B05", "B8A", "B11") == eofm.read_scene(f"{named[:-4]}r20m", sensor="s2-l2a").spec.bands

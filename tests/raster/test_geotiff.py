@@ -93,6 +93,54 @@ def test_what_macos_writes_beside_a_file(tmp_path: Path, write_tif: WriteTif) ->
     assert eofm.read_geotiff(tmp_path / name, sensor="s2-l2a", unit="dn")
 
 
+@pytest.mark.parametrize("stated", [None, ("B02", "B03", "B04", "B08")])
+def test_a_vrt_of_separate_files_has_their_bands(
+    stated: tuple[str, ...] | None, tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """`gdalbuildvrt -separate` describes nothing: the order of the sensor was taken for its own."""
+    order = ("B04", "B03", "B02", "B08")
+    band = """<VRTRasterBand dataType="UInt16" band="{0}"><SimpleSource><SourceFilename
+    relativeToVRT="1">{1}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
+    </VRTRasterBand>"""
+    parts = []
+    for number, name in enumerate(order, 1):
+        file = f"T32TQM_20210601T103021_{name}_10m.tif"
+        write_tif(tmp_path / file, np.full((8, 8), 100 * number, np.uint16))
+        parts.append(band.format(number, file))
+    vrt = tmp_path / "stack.vrt"
+    vrt.write_text(
+        f"""<VRTDataset rasterXSize="8" rasterYSize="8"><SRS>EPSG:32631</SRS>
+        <GeoTransform>500000, 10, 0, 5400000, 0, -10</GeoTransform>{"".join(parts)}</VRTDataset>"""
+    )
+    if stated is not None:
+        with pytest.raises(RasterError, match="otherwise than stated") as caught:
+            eofm.read_geotiff(vrt, sensor="s2-l2a", unit="dn", bands=stated)
+        assert "B04 B03 B02 B08" == caught.value.found
+    image = eofm.read_geotiff(vrt, sensor="s2-l2a", unit="dn")
+
+    assert order == image.spec.bands
+    assert [100.0, 200.0, 300.0, 400.0] == image.pixels[0, :, 0, 0].tolist()
+    (tmp_path / "T32TQM_20210601T103021_B08_10m.tif").rename(tmp_path / "infrared_2.tif")
+    vrt.write_text(vrt.read_text().replace("T32TQM_20210601T103021_B08_10m", "infrared_2"))
+    unnamed = eofm.read_geotiff(vrt, sensor="s2-l2a", unit="dn", bands=order)
+    assert order == unnamed.spec.bands
+
+
+def test_the_header_of_an_envi_image_names_its_image(tmp_path: Path) -> None:
+    """It was to be copied or downloaded again; the remedy converts the image."""
+    profile = {"width": 8, "height": 8, "count": 1, "dtype": "uint16", "crs": "EPSG:32631"}
+    place = Affine(10, 0, 500_000, 0, -10, 5_400_000)
+    with rasterio.open(tmp_path / "B04.bsq", "w", "ENVI", transform=place, **profile) as dataset:
+        dataset.write(np.full((1, 8, 8), 700, np.uint16))
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(tmp_path / "B04.hdr", sensor="s2-l2a", unit="dn")
+    assert "the header of an ENVI image" == caught.value.found
+    run_python(caught.value)
+
+    image = eofm.read_geotiff(tmp_path / "B04.tif", sensor="s2-l2a", unit="dn")
+    assert 700 == float(image.pixels.max())
+
+
 def test_vrt(tmp_path: Path, write_tif: WriteTif) -> None:
     """A VRT is read by its own path, with a mask for each band."""
     tif = write_tif(tmp_path / "a_B02.tif", PIXELS)

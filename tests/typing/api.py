@@ -33,6 +33,7 @@ def read(path: Path) -> eofm.Imagery:
     assert_type(image.spec, eofm.ImageSpec)
     scene = eofm.open_scene(path, sensor=eofm.Sensor.S2_L2A, unit=eofm.Unit.DN)
     assert_type(scene, Scene)
+    assert_type(eofm.from_xarray(image.to_xarray()), eofm.Imagery)
     return eofm.read_scene(path, bands=["B02", "B03"], gsd=10.0)
 
 
