@@ -109,7 +109,11 @@ def _open_file(path: Path) -> xr.Dataset:
             if not arrays:
                 raise _of_groups(path, [name for name, _ in group.members(max_depth=None)])
             check_zarr(arrays, [name for name, one in arrays.items() if one.ndim == 1], path)
-            opened: xr.Dataset = xr.open_zarr(path, mask_and_scale=False, chunks=None)
+            # a group of a product has no consolidated metadata of its own, which xarray warns of
+            alone = (path / ".zgroup").is_file() and not (path / ".zmetadata").is_file()
+            opened: xr.Dataset = xr.open_zarr(
+                path, consolidated=False if alone else None, mask_and_scale=False, chunks=None
+            )
             return opened[sorted(opened.data_vars, key=_by_number)]  # not as the disk lists them
         return xr.open_dataset(path, mask_and_scale=False)
     except ImportError as error:
