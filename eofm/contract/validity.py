@@ -23,9 +23,12 @@ undeclared nodata     physically impossible (-9999, -32768, 1e20; 65535 or 32767
                       the same value in all bands of more than 1 % of the pixels (-1, 9999)
 dead band             all 0, or constant over an image of at least 100 x 100 pixels
 copied band           the same values as another band in every pixel
+normalised            every band from exactly 0 to exactly 1, in reflectance or power
 radar                 sign of dB and power, in one band or all; integers; VV darker than VH
 stretched             whole numbers in the steps of a stretch to 16 bits, as of 65535 / 10000
-range                 99th percentile of all bands outside the range of the unit
+range                 99th percentile of all bands outside the range of the unit; more than 1 %
+                      impossible; land, brightest in the infrared, below 256 in digital numbers;
+                      mean VH above -3 dB
 mixed units           a band of fractions below 1 among bands of digital numbers
 8-bit numbers         Level-1C darker in B01 or B02 than the sky radiance
 band order            Level-1C whose darkest band by far is not B10: EuroSAT files hold B8A last
@@ -296,9 +299,12 @@ _RANGE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.POWER: (1e-5, 100),
     Unit.DB: (-40, 40),
 }
-# Fractions up to 100 can be digital numbers of dark water that were resampled, or reflectance in
-# per cent. Water is brightest in the blue or green, and land in the infrared, never so dark there.
-_PER_CENT: Final = 100.0
+# Digital numbers of dark water are below 255, as 8-bit values, reflectance in per cent and radiance
+# are. Water is brightest in the visible; land is so in the infrared, and not so dark: in 8,611
+# windows of 16 and 32 pixels of real land the 99th percentile of all bands is 1,414 or more.
+_DARKEST_LAND: Final = 256.0
+_FEW_IMPOSSIBLE: Final = 0.01  # of the values, below the least that the unit can have
+_VISIBLE: Final = frozenset({"B02", "B03", "B04"})
 _INFRARED: Final = frozenset({"B06", "B07", "B08", "B8A", "B09", "B11", "B12"})
 # Molecules alone scatter about 0.09 and 0.06 of the light at 443 and 490 nm back to a satellite
 # (optical thickness 0.236 and 0.156 at sea level: Bodhaine et al. 1999, J. Atmos. Oceanic Technol.
@@ -317,7 +323,7 @@ _BELOW_OFFSET: Final = 900.0  # a first percentile below this shows that no offs
 def contradiction(values: Values, spec: ImageSpec) -> Doubt | None:
     """Run the tests that need a sample of the values only, without sentinels and dead bands."""
     ordered = {band: some.sort().values for band, some in values.items()}
-    tests = (_radar, _stretched, _range, _mixed, _sky, _order, _offset)
+    tests = (_radar, _stretched, _range, _too_bright, _mixed, _sky, _order, _offset)
     return next((doubt for test in tests if (doubt := test(ordered, spec)) is not None), None)
 
 
@@ -381,8 +387,17 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
     low, high = _RANGE[spec.unit]
     flat = torch.cat(list(values.values()))
     top = float(flat.kthvalue(1 + round(0.99 * (len(flat) - 1))).values)
-    if spec.unit is Unit.DN and low <= top <= _PER_CENT and _is_land_in_fractions(values):
-        low = _PER_CENT
+    if spec.unit is Unit.DN and top < _DARKEST_LAND and _is_land(values):
+        low = _DARKEST_LAND
+    least = _IMPOSSIBLE[spec.unit][0]
+    below = float((flat < least).float().mean())
+    if below > _FEW_IMPOSSIBLE:  # of one value only, it would be undeclared nodata
+        return Doubt(
+            f"the values are not of the size that unit {spec.unit} has",
+            f"{below:.0%} of the values below {least:g}",
+            f"{least:g} and more",
+            "use the values before they were normalised, or state the unit they are in",
+        )
     if low <= top <= high:
         if spec.unit is Unit.UINT8 and bool((flat != flat.round()).any()):
             return Doubt(
@@ -441,11 +456,12 @@ def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
     return None
 
 
-def _is_land_in_fractions(values: Values) -> bool:
+def _is_land(values: Values) -> bool:
+    """Return whether an image with visible bands is brightest in the infrared, unlike water."""
     level = {band: _quantile(v, 0.5) for band, v in values.items()}
-    brightest = max(level, key=lambda band: level[band])
-    fractions = sum(int((v != v.round()).sum()) for v in values.values())
-    return brightest in _INFRARED and 2 * fractions > sum(map(len, values.values()))
+    infrared = max((level[band] for band in _INFRARED & set(level)), default=0.0)
+    others = max((level[band] for band in set(level) - _INFRARED), default=0.0)
+    return infrared > others and not _VISIBLE.isdisjoint(level)
 
 
 def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
@@ -595,6 +611,23 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
             "state the bands in stored order, VH VV",
         )
     return None
+
+
+# Ten times the brightest window of 16 pixels of real imagery at hand (-12.8 dB, TerraMesh).
+_BRIGHTEST_VH: Final[Mapping[Unit, float]] = {Unit.DB: -3.0, Unit.POWER: 0.5}
+
+
+def _too_bright(values: Values, spec: ImageSpec) -> Doubt | None:
+    """Find radar values that were scaled for a network or a picture, by the level of VH."""
+    level = float(values["VH"].mean()) if "VH" in values else -math.inf
+    if spec.unit not in _BRIGHTEST_VH or level <= _BRIGHTEST_VH[spec.unit]:
+        return None
+    return Doubt(
+        f"the values are not of the size that unit {spec.unit} has",
+        f"mean VH {level:.3g}",
+        f"below {_BRIGHTEST_VH[spec.unit]:.3g}",
+        "use calibrated backscatter, before it was scaled for a network or a picture",
+    )
 
 
 # -------------------------------------------------------------- impossible values and dead bands
@@ -818,7 +851,7 @@ def find_doubts(imagery: Imagery) -> list[Doubt]:
         values = pixels.flatten(1) if bool(valid.all()) else pixels[:, valid]
         if not values.shape[1]:
             continue
-        doubt = _sentinel(values, spec) or _dead(values, spec) or _copied(values, spec)
+        doubt = _of_all_pixels(values, spec)
         if doubt is None:
             some = values[:, :: -(-values.shape[1] // sample)].cpu()
             doubt = contradiction(dict(zip(spec.bands, some, strict=True)), spec)
@@ -843,10 +876,16 @@ def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
         return None
     for group in groups.values():
         pixels, own = torch.stack(list(group.values())), replace(spec, bands=tuple(group))
-        doubt = _sentinel(pixels, own) or _dead(pixels, own) or _copied(pixels, own)
+        doubt = _of_all_pixels(pixels, own)
         if doubt is not None:
             return doubt
     return contradiction({b: v for group in groups.values() for b, v in group.items()}, spec)
+
+
+def _of_all_pixels(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
+    """Run the tests that need all measured values (C, n) of an image."""
+    tests = (_sentinel, _dead, _copied, _normalised)
+    return next((doubt for test in tests if (doubt := test(values, spec)) is not None), None)
 
 
 def _sentinel(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
@@ -984,6 +1023,23 @@ def _copied(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
             band=band,
         )
     return None
+
+
+_SCALED_BANDS: Final[Mapping[Unit, int]] = {Unit.REFLECTANCE: 3, Unit.POWER: 2}
+
+
+def _normalised(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
+    """Find bands that were scaled to their own range: each runs from exactly 0 to exactly 1."""
+    if spec.sensor is Sensor.RGB or len(values) < _SCALED_BANDS.get(spec.unit, len(values) + 1):
+        return None  # pictures fill their range
+    if not bool((values.amax(dim=1) == 1).all()) or bool((values.amin(dim=1) != 0).any()):
+        return None
+    return Doubt(
+        "the values were scaled to the range 0 to 1 band by band",
+        "every band runs from exactly 0 to exactly 1",
+        f"values in unit {spec.unit}",
+        "use the values before that scaling: eofm normalises them as the weights expect",
+    )
 
 
 # --------------------------------------------------------------------------- many images

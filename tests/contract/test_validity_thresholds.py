@@ -751,7 +751,7 @@ def with_fractions(fractions: Sequence[float], others: float = 400.0) -> str:
         band: [others - (place % 7) - number for place in range(101)]
         for number, band in enumerate(L2A)
     }
-    values["B08"] = [others] * 101
+    values["B03"] = [others] * 101  # in the infrared it were land
     values["B04"] = list(fractions)
     return problem(ask(values, Sensor.S2_L2A, Unit.DN))
 
@@ -790,27 +790,31 @@ def test_the_brightest_fraction_is_said() -> None:
     assert "B04 holds fractions up to 0.75" == doubt.found
 
 
-def per_cent(top: float, *, infrared: str = "B08", whole: int = 0) -> str:
-    """The problem of fractions up to `top` that are stated to be digital numbers."""
-    values = {band: [top / 2 - 0.3] * 100 for band in L2A}
-    values[infrared] = [top - 0.3] * 50 + [top] * 50
-    for band in L2A[:whole]:
-        values[band] = [float(int(top / 2))] * 100
+def dark(
+    top: float, brightest: str = "B08", bands: Sequence[str] = L2A, whole: bool = False
+) -> str:
+    """The problem of an image of values up to `top` that are stated to be digital numbers."""
+    values = {band: [round(top / 2) - 0.3 * (not whole)] * 100 for band in bands}
+    values[brightest] = [top - 1] * 50 + [top] * 50
     return problem(ask(values, Sensor.S2_L2A, Unit.DN))
 
 
-def test_land_in_per_cent_is_no_digital_number() -> None:
-    """From the least that digital numbers have up to 100, brightest in the infrared."""
-    for top, refused in ((30.0, True), (99.0, True), (110.0, False)):
-        assert refused == ("not of the size" in per_cent(top)), top
-    assert "not of the size" not in per_cent(60.0, infrared="B03")  # water
+@pytest.mark.parametrize("whole", [False, True])
+def test_land_is_not_so_dark_in_digital_numbers(whole: bool) -> None:
+    """Per cent, radiance and 8-bit values as floats: up to 255, brightest in the infrared."""
+    for top, refused in ((31.0, True), (255.0, True), (256.0, False)):
+        assert refused == ("not of the size" in dark(top, whole=whole)), top
 
 
-def test_land_in_per_cent_is_mostly_fractions() -> None:
-    """Whole numbers in half of all values are digital numbers of water."""
-    # B08 has 50 fractions of 100; of the eleven other bands some are whole altogether
-    assert "not of the size" in per_cent(60.0, whole=5)
-    assert "not of the size" not in per_cent(60.0, whole=6)
+def test_water_is_so_dark() -> None:
+    """It is brightest in the visible; without a visible band nothing tells it from land."""
+    assert "not of the size" not in dark(60.0, "B03")
+    assert "not of the size" not in dark(60.0, "B01")
+    infrared = ("B08", "B8A", "B11", "B12")
+    assert "not of the size" not in dark(60.0, bands=infrared)
+    assert "not of the size" in dark(60.0, bands=("B04", *infrared))
+    equal = {band: [60.0] * 50 + [59.0] * 50 for band in L2A}
+    assert "not of the size" not in problem(ask(equal, Sensor.S2_L2A, Unit.DN))
 
 
 @pytest.mark.parametrize(("lowest", "mixed"), [(0.0, True), (-0.5, False)])
@@ -820,3 +824,56 @@ def test_decibels_are_below_0_somewhere_in_every_band(lowest: float, mixed: bool
     found = problem(ask(values, Sensor.S1_GRD, Unit.DB))
 
     assert mixed == ("another unit than the other" in found), found
+
+
+# ------------------------------------------------------------------- values scaled for a network
+
+
+@pytest.mark.parametrize(("unit", "limit"), [(Unit.DB, -3.0), (Unit.POWER, 0.5)])
+def test_vh_is_not_so_bright(unit: Unit, limit: float) -> None:
+    """Standardised backscatter has a mean near 0; the mean decides, not single values."""
+    step = 0.25
+    values = {"VV": [limit + 0.5, limit + 1.5] * 50, "VH": [limit - step, limit + step] * 50}
+    assert "" == problem(ask(values, Sensor.S1_RTC, unit))
+    values["VH"][0] += 0.5
+    doubt = ask(values, Sensor.S1_RTC, unit)
+
+    assert "not of the size" in problem(doubt)
+    assert doubt is not None
+    assert "VH" in doubt.found
+
+
+@pytest.mark.parametrize(
+    ("unit", "below"), [(Unit.REFLECTANCE, -0.21), (Unit.DN, -1002.0), (Unit.DN_OFFSET1000, -2.0)]
+)
+@pytest.mark.parametrize(("count", "refused"), [(1, False), (2, True)])
+def test_many_impossible_values_are_normalised(
+    unit: Unit, below: float, count: int, refused: bool
+) -> None:
+    """Different ones are no nodata; up to 1 % of the values can be noise of a processor."""
+    values = {band: v[:100] for band, v in scaled(unit, L2A).items()}
+    for number, band in enumerate(L2A):
+        for place in range(count):
+            values[band][place] = below * (1 + 0.01 * number + 0.1 * place)
+    doubt = ask(values, Sensor.S2_L2A, unit)
+
+    assert refused == (doubt is not None and "% of the values below" in doubt.found)
+
+
+def test_bands_scaled_to_their_own_range_are_refused() -> None:
+    """Minimum and maximum of every band are exactly 0 and 1; three bands tell, and of radar two."""
+    scale = torch.linspace(0, 1, 101)
+    values = {band: scale.roll(7 * k).tolist() for k, band in enumerate(L2A)}
+    three = {band: values[band] for band in ("B02", "B03", "B04")}
+    for some in (values, three):
+        assert "band by band" in problem(ask(some, Sensor.S2_L2A, Unit.REFLECTANCE))
+    two = {band: values[band] for band in ("B02", "B03")}
+    assert "band by band" not in problem(ask(two, Sensor.S2_L2A, Unit.REFLECTANCE))
+    for place, other in ((three["B03"].index(0), 0.01), (three["B03"].index(1), 0.99)):
+        changed = three | {"B03": list(three["B03"])}
+        changed["B03"][place] = other
+        assert "band by band" not in problem(ask(changed, Sensor.S2_L2A, Unit.REFLECTANCE))
+    radar = {"VV": scale.tolist(), "VH": (scale**2).tolist()}
+    assert "band by band" in problem(ask(radar, Sensor.S1_RTC, Unit.POWER))
+    picture = dict(zip("RGB", three.values(), strict=True))
+    assert "band by band" not in problem(ask(picture, Sensor.RGB, Unit.REFLECTANCE))
