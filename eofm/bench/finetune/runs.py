@@ -27,7 +27,6 @@ from eofm.bench.features import check_layers, code_sha256, nothing_to_read
 from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
 from eofm.bench.finetune.trainings import (
     NO_FAULTS,
-    TRAININGS,
     Case,
     Images,
     Training,
@@ -70,7 +69,6 @@ __all__ = [
     "TrainingJob",
     "run_job",
     "score_on_images",
-    "trained_kinds",
     "trainees_of",
 ]
 
@@ -426,11 +424,6 @@ _CODE: Final = ("classifier.py", "fit.py", "runs.py", "trainings.py")
 _SHARE: Final = 10
 
 
-def trained_kinds(config: BenchConfig) -> tuple[str, ...]:
-    """Return the probes of the settings that are trained on images."""
-    return tuple(kind for kind in config.probes if kind in TRAININGS)
-
-
 def trainees_of(candidate: Candidate) -> tuple[Trainee, ...]:
     """Return a candidate's networks; empty if one of its parts cannot be trained."""
     found = []
@@ -445,18 +438,20 @@ def trainees_of(candidate: Candidate) -> tuple[Trainee, ...]:
 
 def score_on_images(
     config: BenchConfig,
+    kinds: Sequence[str],
     task: Task,
     candidates: Sequence[Candidate],
     chips: Chips,
     archive: Archive,
 ) -> list[Group]:
-    """Train and score the probes of the settings that are trained on images.
+    """Train and score probes on images.
 
     Controls without a network cannot be trained, and have no row. Probes in the archive are not
     trained again.
 
     Args:
         config: The settings.
+        kinds: The probes, keys of `eofm.bench.finetune.trainings.TRAININGS`.
         task: The task.
         candidates: Models to score.
         chips: The images.
@@ -471,7 +466,7 @@ def score_on_images(
         DataError: If predictions or journal cannot be stored.
     """
     groups = []
-    for kind in trained_kinds(config):
+    for kind in kinds:
         runs = _runs(kind, config, task, candidates, chips, archive)
         scored = {(run.name, kind): run.score() for run in track(runs, f"training {kind}")}
         place = runs[0].place
