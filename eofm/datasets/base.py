@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from eofm.datasets.check.report import Described
     from eofm.probes.metrics import Metric
 
+    # modules of settings have the type from here: those who read the settings load what they name
+    from eofm.store.packing import ItemsReport as ItemsReport  # noqa: PLC0414
+
 __all__ = [
     "AnyChips",
     "BenchT",
