@@ -33,8 +33,7 @@ from eofm.datasets.base import (
     Task,
     check_workers,
 )
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described, described_chips
+from eofm.datasets.check import CheckConfig, Described, described_chips
 from eofm.datasets.images.chips import (
     Chip,
     Chips,

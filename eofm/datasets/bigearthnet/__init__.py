@@ -35,8 +35,7 @@ from eofm.datasets.base import (
     sensors_of,
     short_sensor,
 )
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described
+from eofm.datasets.check import CheckConfig, Described
 from eofm.datasets.images.chips import Grouping
 from eofm.errors import ConfigError, LabelError
 from eofm.settings import checked_settings

@@ -50,8 +50,7 @@ from eofm.datasets.bigearthnet import (
     multi_hot,
     to_19,
 )
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import CheckGroup, Described, Finding, Subject
+from eofm.datasets.check import CheckConfig, CheckGroup, Described, Finding, Subject
 from eofm.datasets.ssl4eo.folders import season_date
 from eofm.errors import ConfigError, DataError, LabelError, RasterError
 from eofm.raster.source import RasterSource
