@@ -14,7 +14,7 @@ import pytest
 
 from eofm.cli import main
 from eofm.datasets.bigearthnet import PackBigEarthNetConfig
-from eofm.datasets.bigearthnet.pack import pack_bigearthnet
+from eofm.datasets.bigearthnet.patches import pack_bigearthnet
 from eofm.datasets.check import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.images.packing import SensorsReport

@@ -501,7 +501,7 @@ DATASET: Final = Dataset(
     packing=Packing(
         "pack BigEarthNet v1 or v2, with official labels and splits",
         PackBigEarthNetConfig,
-        "eofm.datasets.bigearthnet.pack:pack_bigearthnet",
+        "eofm.datasets.bigearthnet.patches:pack_bigearthnet",
         (
             "eofm pack bigearthnet --root DIR --sensor s2-l2a --split train --out STORE",
             "eofm pack bigearthnet --root DIR --metadata DIR --sensor s1-grd --classes 19 \\",
