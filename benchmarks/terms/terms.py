@@ -47,7 +47,7 @@ from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe
 from eofm.datasets.images.dense import VOID
 from eofm.landcover.schemes import SCHEMES
-from eofm.probes.spectrum import within_class_rank
+from eofm.probes.features import within_class_rank
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule, iterate_rows

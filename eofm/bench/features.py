@@ -62,7 +62,7 @@ from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign, fresh_sha256, opened, read_bounded, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.networks.trunk import Trunk
-from eofm.probes.linear import Scaling, check_features
+from eofm.probes.features import Scaling, check_features
 from eofm.terminal import track
 from eofm.weights import encoder
 

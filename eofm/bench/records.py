@@ -175,7 +175,7 @@ class Result:
         made: Provenance.
         kind: Key of the probe in `eofm.bench.probes.KINDS`.
         rank: Effective rank of the training features.
-        lead: Share of the first direction of their singular values (`eofm.probes.spectrum`).
+        lead: Share of the first direction of their singular values (`eofm.probes.features`).
         alpha: Exponent of the decay of their eigenvalues; None for few features.
         predictions: File of the scores of every test sample, next to the records; empty if none.
         predictions_sha256: Hash of that file.

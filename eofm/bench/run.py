@@ -81,7 +81,7 @@ from eofm.datasets.images.chips import (
 from eofm.datasets.images.dense import DenseChip
 from eofm.environment import device_of
 from eofm.io import names_own
-from eofm.probes.linear import Labelled
+from eofm.probes.features import Labelled
 from eofm.probes.metrics import Metric
 from eofm.report.tables import tables_html
 from eofm.store.splits import hash_order

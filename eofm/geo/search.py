@@ -75,7 +75,8 @@ from eofm.geo.results import (
     write_settings,
 )
 from eofm.geo.training import affine, covered
-from eofm.probes.linear import Labelled, Scaling, StrengthGrid, fit_linear
+from eofm.probes.features import Labelled, Scaling
+from eofm.probes.linear import StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
 from eofm.raster.grid import read_crs
 from eofm.report import output

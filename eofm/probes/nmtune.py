@@ -25,8 +25,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eofm.errors import ConfigError, LabelError
-from eofm.probes.linear import Choice, Labelled, ProbeResult, Scaling, check_features, scale
-from eofm.probes.spectrum import effective_rank
+from eofm.probes.features import (
+    Labelled,
+    ProbeResult,
+    Scaling,
+    check_features,
+    effective_rank,
+    scale,
+)
+from eofm.probes.linear import Choice
 
 __all__ = ["STRENGTHS", "Tuner", "fit_tuner", "nmtune_probe", "regulariser"]
 

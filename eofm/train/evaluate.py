@@ -36,8 +36,9 @@ from eofm.probes.bootstrap import (
     resampled_ap,
     resampled_difference,
 )
+from eofm.probes.features import Labelled, Scaling
 from eofm.probes.knn import Distance, knn_probe
-from eofm.probes.linear import C11, Labelled, Scaling, StrengthGrid, linear_probe
+from eofm.probes.linear import C11, StrengthGrid, linear_probe
 from eofm.probes.metrics import Metric, average_precision
 from eofm.store.choice import held_out
 from eofm.store.reader import Store

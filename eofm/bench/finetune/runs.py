@@ -53,11 +53,9 @@ from eofm.formats.foreign import foreign, opened, read_bounded, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.networks.state import state_sha256
-from eofm.probes import linear as probe
-from eofm.probes import spectrum as spectra
-from eofm.probes.linear import ProbeResult, check_features
+from eofm.probes import features as probed
+from eofm.probes.features import ProbeResult, Spectrum, check_features, spectrum_of
 from eofm.probes.metrics import BATCH, Metric, batched_average_precision
-from eofm.probes.spectrum import Spectrum, spectrum_of
 from eofm.store.splits import SPLITS, subset_hash
 from eofm.terminal import track
 
@@ -507,9 +505,7 @@ class _ProbeRun:
             *(model.weights_sha256 or model.about, model.recipe_sha256, model.plan_sha256),
             *model.waivers,
             *(self.training.spelled(self.kind, self.seed), archive.metrics),
-            code_sha256(
-                *(str(here / name) for name in _CODE), str(probe.__file__), str(spectra.__file__)
-            ),
+            code_sha256(*(str(here / name) for name in _CODE), str(probed.__file__)),
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

@@ -30,8 +30,8 @@ from eofm.contract.recipe import CHECKED
 from eofm.errors import ConfigError
 from eofm.loading.views import views_for
 from eofm.method import LabelSimilarity, label_similarity
+from eofm.probes.features import effective_rank, within_class_rank
 from eofm.probes.metrics import average_precision
-from eofm.probes.spectrum import effective_rank, within_class_rank
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
