@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from eofm.errors import DataError
+
 __all__ = [
     "Closing",
     "allow_open_files",
@@ -29,6 +31,7 @@ __all__ = [
     "try_lock",
     "unfinished",
     "write_all",
+    "write_file",
 ]
 
 if sys.platform != "win32":
@@ -63,6 +66,34 @@ def replacing(file: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def write_file(path: Path, content: bytes, remedy: str = "name another --out") -> Path:
+    """Write a file, with the folders above it, so that a crash leaves the old one or the new one.
+
+    Args:
+        path: The file.
+        content: All of it.
+        remedy: Advice in the error message if it cannot be written.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise DataError(
+            "the file cannot be written",
+            found=error.strerror or error,
+            where=path,
+            remedy=remedy,
+        ) from error
+    return path
 
 
 def _put(temporary: Path, file: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from eofm import io
-from eofm.io import locked, open_locked, replacing
+from eofm.errors import DataError
+from eofm.io import locked, open_locked, replacing, write_file
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -112,3 +113,22 @@ def test_without_locks_everybody_is_alone(tmp_path: Path, monkeypatch: pytest.Mo
     handle = open_locked(tmp_path / "lock")
     assert handle is not None
     os.close(handle)
+
+
+def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
+    """Nothing else is left beside it."""
+    path = write_file(tmp_path / "a" / "b.txt", b"x")
+
+    assert b"x" == path.read_bytes()
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_a_file_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None:
+    """The remedy is the caller's; the file in the way stays."""
+    (tmp_path / "file").write_bytes(b"old")
+
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        write_file(tmp_path / "file" / "inside", b"new", "go elsewhere")
+
+    assert "go elsewhere" in str(caught.value)
+    assert b"old" == (tmp_path / "file").read_bytes()
