@@ -55,8 +55,7 @@ from eofm.train.distributed import ProcessPlace
 from eofm.train.evaluate import INIT, export_trunk, probe
 from eofm.train.module import PretrainModule
 from eofm.train.run import prepare
-from eofm.weights.encoder import Encoder
-from eofm.weights.load import make_card
+from eofm.weights.encoder import Encoder, make_card
 
 HERE: Final = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "study"))

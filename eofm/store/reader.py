@@ -315,7 +315,7 @@ class Store:
     @property
     def synthetic(self) -> bool:
         """Whether the images are synthetic, as stated when they were packed."""
-        return self.card.provenance.get("synthetic") is True
+        return self.card.synthetic
 
     @property
     def sealed(self) -> bool:

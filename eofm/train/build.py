@@ -43,8 +43,7 @@ from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.state import InputInit, PositionRecipe, colour_bands
 from eofm.networks.trunk import Trunk
 from eofm.store.choice import held_out
-from eofm.store.describe import common_licence, licence_of
-from eofm.store.format import PAIRS, SPEC
+from eofm.store.format import PAIRS, SPEC, common_licence
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.checkpoint import open_stage
@@ -283,7 +282,7 @@ def _licence_of(data: StoreDataModule) -> str:
     """Return the licence shared by all data of a run."""
     stores = _stores(data)
     stores += [] if data.replay is None else [data.replay]
-    return common_licence(map(licence_of, stores))
+    return common_licence(store.card.licence for store in stores)
 
 
 def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, Any]:

@@ -46,8 +46,7 @@ from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, name_scenes
 from eofm.train.module import PretrainModule, fresh_norms_needed
 from eofm.train.run_folder import RunFolder
-from eofm.weights.encoder import Card, Encoder, build_trunk, load_encoder, save_encoder
-from eofm.weights.load import make_card
+from eofm.weights.encoder import Card, Encoder, build_trunk, load_encoder, make_card, save_encoder
 
 __all__ = [
     "FEW_PLACES",

@@ -49,6 +49,7 @@ __all__ = [
     "identity",
     "library_versions",
     "load_encoder",
+    "make_card",
     "random_encoder",
     "read_identity",
     "save_encoder",
@@ -142,6 +143,31 @@ class Card:
         content["recipe"] = _read_recipe(content["recipe"])
         content["positions"] = PositionRecipe(content["positions"])
         return cls(**content)
+
+
+def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
+    """Return the card of one export of a run.
+
+    Args:
+        facts: Properties of the run: name, architecture, positions, objective, training_data,
+            counts, synthetic, config_hash.
+        recipe: Recipe of the network.
+        source: Description of the weights within the run.
+    """
+    return Card(
+        name=facts["name"],
+        architecture=facts["architecture"],
+        recipe=recipe,
+        objective=facts["objective"],
+        source=source,
+        training_data=facts["training_data"],
+        counts=dict(facts["counts"]),
+        synthetic=facts["synthetic"],
+        licence=facts["licence"],
+        positions=PositionRecipe(facts["positions"]),
+        config_hash=facts["config_hash"],
+        versions=library_versions(),
+    )
 
 
 def _is_field(key: str, value: object) -> bool:

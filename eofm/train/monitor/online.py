@@ -40,8 +40,7 @@ from eofm.train.evaluate import knn_votes, quick_linear, why_no_probe
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.run_log import RunLog
 from eofm.train.monitor.throughput import Throughput
-from eofm.weights.encoder import Encoder
-from eofm.weights.load import make_card
+from eofm.weights.encoder import Encoder, make_card
 
 __all__ = [
     "EARLY_STEPS",
