@@ -37,6 +37,7 @@ from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.store.stats import make_statistics
 from eofm.terminal import track
+from eofm.weights.cards.card import UNSTATED
 
 if TYPE_CHECKING:
     from eofm.report.output import Figure
@@ -309,7 +310,7 @@ def _front(store: Store, name: str, licence: str | None) -> dict[str, object]:
     return {
         "name": name,
         "synthetic": store.synthetic,
-        "licence": licence or store.card.licence,
+        "licence": licence or store.card.licence or UNSTATED,
         "revision": f"packed by eofm {card.provenance.get('eofm', 'of unknown version')}",
         "layout": "packed store (eofm.store.format)",
         "sensors": {

@@ -41,7 +41,6 @@ from eofm.formats.parquet import RowsError, null_count, read_schema, read_table
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.landcover.multilabel import Cover, multi_label
-from eofm.weights.cards.card import UNSTATED
 
 __all__ = [
     "COPY",
@@ -133,9 +132,9 @@ LICENCES: Final[Mapping[str, str]] = {  # verb that packs a known set -> licence
 
 
 def common_licence(licences: Iterable[str]) -> str:
-    """Return the common licence; `not stated` where there is none or they differ."""
+    """Return the common licence; empty where there is none or they differ."""
     distinct = set(licences)
-    return distinct.pop() if len(distinct) == 1 else UNSTATED
+    return distinct.pop() if len(distinct) == 1 else ""
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ class StoreCard:
 
     @property
     def licence(self) -> str:
-        """The licence of the images.
+        """The licence of the images; empty where it is not known.
 
         Of a copy (`eofm data subset`, `merge`) it is that of the stores it was made from, where
         they have the same one.
@@ -212,7 +211,7 @@ class StoreCard:
         sources = self.provenance.get("from")
         origins = sources if isinstance(sources, list) else [dict(self.settings)]
         return common_licence(
-            LICENCES.get(str(each.get("verb")), UNSTATED) if isinstance(each, Mapping) else UNSTATED
+            LICENCES.get(str(each.get("verb")), "") if isinstance(each, Mapping) else ""
             for each in origins
         )
 

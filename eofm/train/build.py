@@ -53,6 +53,7 @@ from eofm.train.module import FrozenTeacher, PretrainModule, band_mean, no_teach
 from eofm.train.monitor.run_log import check_installed
 from eofm.train.run_folder import config_hash
 from eofm.train.trainer import ShardedModule
+from eofm.weights.cards.card import UNSTATED
 from eofm.weights.load import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
 from eofm.world.config import WorldConfig
@@ -279,7 +280,7 @@ def _check_colours(config: PretrainConfig, recipe: Recipe) -> None:
 
 
 def _licence_of(data: StoreDataModule) -> str:
-    """Return the licence shared by all data of a run."""
+    """Return the licence shared by all data of a run; empty where there is none."""
     stores = _stores(data)
     stores += [] if data.replay is None else [data.replay]
     return common_licence(store.card.licence for store in stores)
@@ -307,7 +308,7 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
             "held_out": len(np.union1d(data.val_rows, data.test_rows)),
         },
         "synthetic": synthetic,
-        "licence": config.run.licence or _licence_of(data),
+        "licence": config.run.licence or _licence_of(data) or UNSTATED,
         "config_hash": config_hash(config),
     }
 

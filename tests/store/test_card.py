@@ -1,4 +1,4 @@
-"""The licence of a store's images is that of its data card, or not stated."""
+"""The licence of a store's images is that of its data card, or empty."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import yaml
 
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.store.format import LICENCES, SYNTHETIC_LICENCE, Plain, StoreCard
-from eofm.weights.cards.card import UNSTATED
 
 CARDS = Path(__file__).parents[2] / "data_cards"
 
@@ -47,7 +46,7 @@ def test_the_synthetic_world_has_that_of_its_generator() -> None:
 
 def test_images_of_ones_own_have_none_until_it_is_stated() -> None:
     """Nothing is assumed."""
-    assert UNSTATED == licence_of({"verb": "pack tiles"})
+    assert not licence_of({"verb": "pack tiles"})
 
 
 def test_a_copy_keeps_the_licence_that_all_its_sources_have() -> None:
@@ -57,5 +56,5 @@ def test_a_copy_keeps_the_licence_that_all_its_sources_have() -> None:
     def copied(*sources: dict[str, str]) -> str:
         return licence_of({"verb": "data merge"}, **{"from": list(sources)})
 
-    assert ["CC-BY-4.0", UNSTATED] == [copied(one, one), copied(one, other)]
-    assert UNSTATED == copied({"verb": "data subset"})
+    assert ["CC-BY-4.0", ""] == [copied(one, one), copied(one, other)]
+    assert not copied({"verb": "data subset"})
