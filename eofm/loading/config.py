@@ -53,9 +53,3 @@ class AugmentConfig:
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     engine: Literal["fused", "kornia"] = "fused"
-
-    @property
-    def colour_note(self) -> str:
-        """A note on the share of scenes that are seen in RGB only; empty if it is 0."""
-        share = self.rgb_probability
-        return f", {share:.3g} of the scenes seen in red, green and blue alone" if share else ""

@@ -211,7 +211,7 @@ def _table(
         f"# {config.run.out}",
         "",
         f"{config.model.architecture} on {store.spec.sensor}, {len(data.train_rows)} {kind}, "
-        f"{config.optim.epochs} epochs in {seconds:.0f} s{config.augment.colour_note}.",
+        f"{config.optim.epochs} epochs in {seconds:.0f} s{config.colour_note}.",
         "",
     ]
     if problem is not None:

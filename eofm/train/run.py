@@ -242,7 +242,7 @@ def _opening(
         f"{len(data.train_rows)} {kind} to train on, {held_out_words(data)}, "
         f"{store.spec.sensor}, {len(store.spec.bands)} bands"
         + ("" if second_sensor is None else f", paired with {second_sensor.name}")
-        + module.config.augment.colour_note
+        + module.config.colour_note
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")
