@@ -15,12 +15,10 @@ import hashlib
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +27,6 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-import eofm
 from eofm.bench.sources import FeatureSource, Identity
 from eofm.contract.imagery import Imagery
 from eofm.errors import DataError
@@ -42,11 +39,9 @@ __all__ = [
     "Result",
     "Sample",
     "append_results",
-    "commit",
     "device_name",
     "executed_parameters",
     "has_checksum",
-    "library_versions",
     "over",
     "peak_memory_mb",
     "read_results",
@@ -409,40 +404,6 @@ def _locked(path: Path) -> Iterator[None]:
         else:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-_LIBRARIES: Final = ("torch", "timm", "rasterio", "numpy")
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of eofm and of the libraries that compute features and scores."""
-    found = {"eofm": eofm.__version__, "python": sys.version.split()[0]}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
-def commit() -> str:
-    """Return the commit of eofm, `-dirty` if it has changes; empty outside a checkout.
-
-    For a package installed inside another repository, that repository's commit is not reported.
-    """
-    package = Path(eofm.__file__).parent
-    try:
-        _git(package, "ls-files", "--error-unmatch", "__init__.py")
-        return _git(package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
 
 
 def peak_memory_mb() -> float | None:

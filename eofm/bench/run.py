@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ from eofm.datasets.images.chips import (
     targets_of,
 )
 from eofm.datasets.images.dense import DenseChip
-from eofm.environment import device_of
+from eofm.environment import commit, device_of, versions_of
 from eofm.io import names_own
 from eofm.probes.features import Labelled
 from eofm.probes.metrics import Metric
@@ -179,12 +180,16 @@ def bench(config: ScoringConfig) -> BenchReport:
     )
 
 
+# what computes features and scores
+_LIBRARIES: Final = ("eofm", "python", "torch", "timm", "rasterio", "numpy")
+
+
 def _made(config: ScoringConfig, feature_seconds: float) -> Made:
     return Made(
         command=config.command(),
         utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=records.library_versions(),
-        git=records.commit(),
+        versions=versions_of(_LIBRARIES),
+        git=commit(),
         device=records.device_name(device_of(config.device)),
         feature_seconds=round(feature_seconds, 2),
         probe_seconds=0.0,

@@ -18,19 +18,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self, final
 
-import timm
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from eofm import __version__ as eofm_version
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import Pixels, as_imagery, preprocess_for, read_waivers
 from eofm.contract.preprocess import Plan
 from eofm.contract.recipe import AcceptPixels, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import check_plausible
-from eofm.environment import device_of
+from eofm.environment import device_of, versions_of
 from eofm.errors import EofmError, SpecError, WeightsError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import parse_json, read_json
@@ -65,8 +63,7 @@ FORMAT: Final = "eofm-encoder-1"
 
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that compute features."""
-    # not from the installed metadata: a plain clone on the path has none
-    return {"eofm": eofm_version, "torch": str(torch.__version__), "timm": timm.__version__}
+    return versions_of(("eofm", "torch", "timm"))
 
 
 @dataclass(frozen=True)
