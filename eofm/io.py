@@ -22,6 +22,7 @@ from eofm.errors import DataError
 __all__ = [
     "Closing",
     "allow_open_files",
+    "awaited",
     "load_own",
     "locked",
     "names_own",
@@ -180,6 +181,23 @@ def locked(file: Path) -> Iterator[bool]:
                     file.unlink()
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def awaited(file: Path) -> Iterator[None]:
+    """Hold a lock on a file while the body runs, after any other process that holds it.
+
+    On a file system without locks, as some network disks, nobody waits.
+
+    Args:
+        file: The lock file, in an existing folder; it is created if needed.
+    """
+    from filelock import FileLock
+
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            held.enter_context(FileLock(file))
+        yield
 
 
 def write_all(handle: int, data: memoryview) -> None:

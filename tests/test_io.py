@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from eofm import io
 from eofm.errors import DataError
-from eofm.io import locked, open_locked, replacing, write_file
+from eofm.io import awaited, locked, open_locked, replacing, write_file
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -132,3 +135,38 @@ def test_a_file_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None
 
     assert "go elsewhere" in str(caught.value)
     assert b"old" == (tmp_path / "file").read_bytes()
+
+
+def test_a_lock_that_another_has_is_awaited(tmp_path: Path) -> None:
+    """The second begins when the first has ended."""
+    done: list[str] = []
+
+    def second() -> None:
+        with awaited(tmp_path / "lock"):
+            done.append("second")
+
+    with awaited(tmp_path / "lock"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+        done.append("first")
+    thread.join()
+    assert ["first", "second"] == done
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks files otherwise")
+def test_where_there_are_no_locks_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network disk: the body runs, and what it raises is its own."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with awaited(tmp_path / "lock"):
+        done = True
+    assert done
+    with pytest.raises(OSError, match="disk"), awaited(tmp_path / "lock"):
+        raise OSError(errno.ENOSPC, "the disk is full")

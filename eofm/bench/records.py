@@ -10,7 +10,6 @@ from the sample of the record.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -32,6 +31,7 @@ from eofm.contract.imagery import Imagery
 from eofm.errors import DataError
 from eofm.formats.foreign import foreign, opened, read_bounded, sealed
 from eofm.formats.text import parse_json, split_lines
+from eofm.io import awaited
 from eofm.probes.bootstrap import FEW_GROUPS, FEWEST_GROUPS, TOO_NARROW, Interval, enough_groups
 
 __all__ = [
@@ -52,9 +52,9 @@ __all__ = [
 ]
 
 if sys.platform == "win32":
-    import msvcrt
+    pass
 else:
-    import fcntl
+    pass
 
 
 if sys.platform != "win32":
@@ -361,7 +361,7 @@ def append_results(path: Path, results: Sequence[Result]) -> int:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with awaited(path.with_name(f".{path.name}.lock")):
             known = {result.key: result for result in read_results(path)}
             fresh = []
             for result in results:
@@ -393,17 +393,6 @@ def _is_fresh(result: Result, known: Mapping[str, Result], path: Path) -> bool:
             "name another --out to keep both",
         )
     return False
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock until the process ends, on a file next to `path`."""
-    with path.with_name(f".{path.name}.lock").open("a+b") as handle:
-        if sys.platform == "win32":
-            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def peak_memory_mb() -> float | None:
