@@ -51,12 +51,6 @@ __all__ = [
     "resampled_notes",
 ]
 
-if sys.platform == "win32":
-    pass
-else:
-    pass
-
-
 if sys.platform != "win32":
     import resource
 
