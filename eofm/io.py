@@ -1,4 +1,4 @@
-"""Atomic writes, file locks, the limit of open files, and loading of user code.
+"""Atomic writes, file locks, work done ahead, the limit of open files, and loading of user code.
 
 A store of a million images has more files than a process may open by default.
 """
@@ -12,21 +12,26 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self, TypeVar
 
 from eofm.errors import DataError
 
 __all__ = [
     "Closing",
+    "Pending",
     "allow_open_files",
     "awaited",
     "load_own",
     "locked",
     "names_own",
     "open_locked",
+    "prefetched",
     "replacing",
     "sync_folder",
     "try_lock",
@@ -44,6 +49,10 @@ if sys.platform == "win32":
 else:
     BINARY: Final = 0
 
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
 
 _OWN: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
@@ -204,6 +213,43 @@ def write_all(handle: int, data: memoryview) -> None:
     """Write all of `data`; a single call may write less, for example on a nearly full disk."""
     while data:
         data = data[os.write(handle, data) :]
+
+
+class Pending(Protocol[_R_co]):
+    """A result to come, as a future has it."""
+
+    def result(self) -> _R_co:
+        """Wait for the result and return it, or raise its error."""
+        ...
+
+
+def prefetched(
+    tasks: Iterable[_T], submit: Callable[[_T], Pending[_R]], ahead: int
+) -> Generator[tuple[_T, _R]]:
+    """Yield each task with its result, in order, while up to `ahead` later ones are under way.
+
+    So neither tasks nor results pile up. Those that have not begun are cancelled when the consumer
+    stops, or a task fails; a cluster does so itself when its client goes.
+
+    Args:
+        tasks: What to do.
+        submit: Begins a task in another thread or process.
+        ahead: Number of tasks under way beyond the one that is yielded.
+    """
+    waiting: deque[tuple[_T, Pending[_R]]] = deque()
+    rest = iter(tasks)
+    try:
+        while True:
+            for task in islice(rest, ahead + 1 - len(waiting)):
+                waiting.append((task, submit(task)))
+            if not waiting:
+                return
+            task, pending = waiting.popleft()
+            yield task, pending.result()
+    finally:
+        for _, pending in waiting:
+            if isinstance(pending, Future):
+                pending.cancel()
 
 
 def names_own(text: str) -> bool:

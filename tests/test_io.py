@@ -6,13 +6,14 @@ import errno
 import os
 import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from eofm import io
 from eofm.errors import DataError
-from eofm.io import awaited, locked, open_locked, replacing, write_file
+from eofm.io import awaited, locked, open_locked, prefetched, replacing, write_file
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -170,3 +171,53 @@ def test_where_there_are_no_locks_nobody_waits(
     assert done
     with pytest.raises(OSError, match="disk"), awaited(tmp_path / "lock"):
         raise OSError(errno.ENOSPC, "the disk is full")
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 99])
+def test_results_come_in_the_order_of_the_tasks(ahead: int) -> None:
+    """However many are under way, and no more of them than were allowed."""
+    begun: list[int] = []
+
+    def submit(task: int) -> Future[int]:
+        begun.append(task)
+        return pool.submit(pow, task, 2)
+
+    with ThreadPoolExecutor(3) as pool:
+        for number, (task, result) in enumerate(prefetched(iter(range(20)), submit, ahead)):
+            assert (number, number**2) == (task, result)
+            assert len(begun) == min(20, number + 1 + ahead)
+
+
+def test_an_error_comes_at_its_place_and_the_rest_is_cancelled() -> None:
+    """What has not begun never does."""
+    made: list[Future[int]] = []
+
+    def submit(task: int) -> Future[int]:
+        made.append(Future())
+        if task == 1:
+            made[1].set_exception(OSError("broken"))
+        elif task == 0:
+            made[0].set_result(5)
+        return made[-1]
+
+    results = prefetched(range(9), submit, 3)
+    assert (0, 5) == next(results)
+    with pytest.raises(OSError, match="broken"):
+        next(results)
+    assert [False, False, True, True, True] == [one.cancelled() for one in made]
+
+
+def test_a_consumer_that_stops_cancels_the_rest() -> None:
+    """As on Ctrl-C."""
+    made: list[Future[int]] = []
+
+    def submit(task: int) -> Future[int]:
+        made.append(Future())
+        if task == 0:
+            made[0].set_result(5)
+        return made[-1]
+
+    results = prefetched(range(9), submit, 2)
+    next(results)
+    results.close()
+    assert [False, True, True] == [one.cancelled() for one in made]
