@@ -129,33 +129,27 @@ def sync_folder(folder: Path) -> None:
 def try_lock(handle: int) -> bool:
     """Lock an open file against other processes until it is closed; return whether it succeeded.
 
-    On Windows, which has no such locks, it always succeeds.
-
-    Raises:
-        OSError: If the file system has no such locks, as on some network disks.
+    Where there are no such locks, as on Windows and some network disks, everybody is alone: it
+    always succeeds.
     """
     if sys.platform != "win32":
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS, as the file system has it
+            return True
     return True
 
 
 def open_locked(file: Path) -> int | None:
-    """Open a file and lock it until the handle is closed; it is created if needed.
-
-    On a file system without such locks, as some network disks, everybody is alone.
+    """Open a file and lock it (`try_lock`) until the handle is closed; it is created if needed.
 
     Returns:
         The handle; None if another process holds the lock, or has removed the file meanwhile.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
-    try:
-        alone = try_lock(handle)
-    except OSError:
-        alone = True
-    if alone and file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
+    if try_lock(handle) and file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
         return handle
     os.close(handle)
     return None

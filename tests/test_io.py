@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from no_locks import refuse
 
 from eofm import io
 from eofm.errors import DataError
@@ -109,11 +110,7 @@ def test_the_lock_of_a_file_that_was_removed_is_none(
 
 def test_without_locks_everybody_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some network disks have none."""
-
-    def refuse(_: int) -> bool:
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr(io, "try_lock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     handle = open_locked(tmp_path / "lock")
     assert handle is not None
     os.close(handle)
@@ -161,10 +158,6 @@ def test_where_there_are_no_locks_nobody_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a network disk: the body runs, and what it raises is its own."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
     monkeypatch.setattr("fcntl.flock", refuse)
     with awaited(tmp_path / "lock"):
         done = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from no_locks import refuse
 
 from eofm.bench.records import Made, Result, Sample, append_results, read_results
 from eofm.bench.reports.tables import table
@@ -247,10 +247,6 @@ def test_records_are_appended_on_a_disk_without_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on some network disks: the benchmark has run for hours, and its records are kept."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
     monkeypatch.setattr("fcntl.flock", refuse)
     assert 1 == append_results(tmp_path / "r.jsonl", [RESULT])
     assert [RESULT] == read_results(tmp_path / "r.jsonl")
