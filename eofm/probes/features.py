@@ -33,6 +33,7 @@ __all__ = [
     "Scaling",
     "Spectrum",
     "check_features",
+    "class_loss",
     "decay_exponent",
     "effective_rank",
     "scale",
@@ -110,6 +111,18 @@ def check_features(x: Shaped[Tensor, " ..."]) -> None:
                 found=f"rows {torch.nonzero(rows).flatten()[:5].tolist()} of {len(x)}",
                 remedy="inspect the images of these samples and the encoder of the features",
             )
+
+
+def class_loss(logits: Float[Tensor, "b k"], y: Shaped[Tensor, " ..."]) -> Float[Tensor, ""]:
+    """Return the cross entropy, or the mean of binary cross entropies for several classes.
+
+    Args:
+        logits: (B, K).
+        y: Labels, as in `Labelled`.
+    """
+    if y.ndim == 1:
+        return nn.functional.cross_entropy(logits, y)
+    return nn.functional.binary_cross_entropy_with_logits(logits, y.to(logits))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import math
 from typing import Final, final
 
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +30,7 @@ from eofm.probes.features import (
     ProbeResult,
     Scaling,
     check_features,
+    class_loss,
     effective_rank,
     scale,
 )
@@ -117,7 +118,7 @@ def fit_tuner(train: Labelled, x: Float[Tensor, "n d"], strength: float) -> Tune
             group["lr"] = rate
         rows = batches[step % per_epoch]
         tuned, logits = model(x[rows])
-        loss = _class_loss(logits, train.y[rows])
+        loss = class_loss(logits, train.y[rows])
         if strength:
             loss = loss + strength * regulariser(tuned, x[rows])
         optimizer.zero_grad()
@@ -130,12 +131,6 @@ def _order(count: int, generator: torch.Generator) -> list[Int64[Tensor, " b"]]:
     """Return the rows of the batches of an epoch."""
     every = torch.split(torch.randperm(count, generator=generator), _BATCH)
     return [rows for rows in every if len(rows) > 1]
-
-
-def _class_loss(logits: Float[Tensor, "b k"], y: Shaped[Tensor, " ..."]) -> Float[Tensor, ""]:
-    if y.ndim == 1:
-        return functional.cross_entropy(logits, y)
-    return functional.binary_cross_entropy_with_logits(logits, y.to(logits))
 
 
 def nmtune_probe(
