@@ -14,7 +14,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -230,6 +229,8 @@ def prefetched(
         submit: Begins a task in another thread or process.
         ahead: Number of tasks under way beyond the one that is yielded.
     """
+    from concurrent.futures import Future  # not at every start of the program
+
     waiting: deque[tuple[_T, Pending[_R]]] = deque()
     rest = iter(tasks)
     try:
