@@ -1,4 +1,4 @@
-"""The runtime environment: optional libraries, devices, and processes that share them.
+"""The runtime environment: libraries and their versions, devices, and processes that share them.
 
 Libraries, including torch, are imported when they are used, because the wait policy of idle threads
 must be set before torch is loaded.
@@ -10,14 +10,18 @@ import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+import eofm
 from eofm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,12 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WAIT_SETTINGS",
+    "commit",
     "dask_client",
     "device_of",
     "end_with_parent",
     "end_with_starter",
     "geo_library",
     "optional_library",
+    "versions_of",
     "wait_passively",
 ]
 
@@ -102,6 +108,53 @@ def dask_client(scheduler: str) -> Iterator[Client]:
                 where=scheduler,
                 remedy="run again where workers have more memory: what is finished stays",
             ) from error
+
+
+# ---------------------------------------------------------------------------------------- versions
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """Return versions by name; `unknown` of a library that is not installed.
+
+    Args:
+        names: Import names of libraries; `eofm` and `python` too.
+    """
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    if name == "python":
+        return sys.version.split()[0]
+    # of eofm not the installed metadata: a plain clone on the path has none, or that of another
+    # version; of torch's build (`+cu130`) they say nothing
+    loaded = eofm if name == "eofm" else sys.modules.get(name)
+    stated = getattr(loaded, "__version__", None)
+    try:
+        return str(stated or version(name))
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def commit() -> str:
+    """Return the commit of eofm, `-dirty` if it has changes; empty outside a checkout.
+
+    For a package installed inside another repository, that repository's commit is not reported.
+    """
+    package = Path(str(eofm.__file__)).parent
+    try:
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
 
 
 # ------------------------------------------------------------------------------------------ devices

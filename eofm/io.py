@@ -1,4 +1,4 @@
-"""Atomic writes, file locks, the limit of open files, and loading of user code.
+"""Atomic writes, file locks, work done ahead, the limit of open files, and loading of user code.
 
 A store of a million images has more files than a process may open by default.
 """
@@ -12,23 +12,31 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self, TypeVar
+
+from eofm.errors import DataError
 
 __all__ = [
     "Closing",
+    "Pending",
     "allow_open_files",
+    "awaited",
     "load_own",
     "locked",
     "names_own",
     "open_locked",
+    "prefetched",
     "replacing",
     "sync_folder",
     "try_lock",
     "unfinished",
     "write_all",
+    "write_file",
 ]
 
 if sys.platform != "win32":
@@ -40,6 +48,10 @@ if sys.platform == "win32":
 else:
     BINARY: Final = 0
 
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
 
 _OWN: Final = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
@@ -65,6 +77,34 @@ def replacing(file: Path) -> Iterator[Path]:
         raise
 
 
+def write_file(path: Path, content: bytes, remedy: str = "name another --out") -> Path:
+    """Write a file, with the folders above it, so that a crash leaves the old one or the new one.
+
+    Args:
+        path: The file.
+        content: All of it.
+        remedy: Advice in the error message if it cannot be written.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise DataError(
+            "the file cannot be written",
+            found=error.strerror or error,
+            where=path,
+            remedy=remedy,
+        ) from error
+    return path
+
+
 def _put(temporary: Path, file: Path) -> None:
     handle = os.open(temporary, os.O_RDWR | BINARY)
     try:
@@ -88,33 +128,27 @@ def sync_folder(folder: Path) -> None:
 def try_lock(handle: int) -> bool:
     """Lock an open file against other processes until it is closed; return whether it succeeded.
 
-    On Windows, which has no such locks, it always succeeds.
-
-    Raises:
-        OSError: If the file system has no such locks, as on some network disks.
+    Where there are no such locks, as on Windows and some network disks, everybody is alone: it
+    always succeeds.
     """
     if sys.platform != "win32":
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS, as the file system has it
+            return True
     return True
 
 
 def open_locked(file: Path) -> int | None:
-    """Open a file and lock it until the handle is closed; it is created if needed.
-
-    On a file system without such locks, as some network disks, everybody is alone.
+    """Open a file and lock it (`try_lock`) until the handle is closed; it is created if needed.
 
     Returns:
         The handle; None if another process holds the lock, or has removed the file meanwhile.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
-    try:
-        alone = try_lock(handle)
-    except OSError:
-        alone = True
-    if alone and file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
+    if try_lock(handle) and file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
         return handle
     os.close(handle)
     return None
@@ -151,10 +185,66 @@ def locked(file: Path) -> Iterator[bool]:
             os.close(handle)
 
 
+@contextlib.contextmanager
+def awaited(file: Path) -> Iterator[None]:
+    """Hold a lock on a file while the body runs, after any other process that holds it.
+
+    On a file system without locks, as some network disks, nobody waits.
+
+    Args:
+        file: The lock file, in an existing folder; it is created if needed.
+    """
+    from filelock import FileLock
+
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            held.enter_context(FileLock(file))
+        yield
+
+
 def write_all(handle: int, data: memoryview) -> None:
     """Write all of `data`; a single call may write less, for example on a nearly full disk."""
     while data:
         data = data[os.write(handle, data) :]
+
+
+class Pending(Protocol[_R_co]):
+    """A result to come, as a future has it."""
+
+    def result(self) -> _R_co:
+        """Wait for the result and return it, or raise its error."""
+        ...
+
+
+def prefetched(
+    tasks: Iterable[_T], submit: Callable[[_T], Pending[_R]], ahead: int
+) -> Generator[tuple[_T, _R]]:
+    """Yield each task with its result, in order, while up to `ahead` later ones are under way.
+
+    So neither tasks nor results pile up. Those that have not begun are cancelled when the consumer
+    stops, or a task fails; a cluster does so itself when its client goes.
+
+    Args:
+        tasks: What to do.
+        submit: Begins a task in another thread or process.
+        ahead: Number of tasks under way beyond the one that is yielded.
+    """
+    from concurrent.futures import Future  # not at every start of the program
+
+    waiting: deque[tuple[_T, Pending[_R]]] = deque()
+    rest = iter(tasks)
+    try:
+        while True:
+            for task in islice(rest, ahead + 1 - len(waiting)):
+                waiting.append((task, submit(task)))
+            if not waiting:
+                return
+            task, pending = waiting.popleft()
+            yield task, pending.result()
+    finally:
+        for _, pending in waiting:
+            if isinstance(pending, Future):
+                pending.cancel()
 
 
 def names_own(text: str) -> bool:

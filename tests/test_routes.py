@@ -28,7 +28,7 @@ from eofm.contract.prepare import as_imagery
 from eofm.contract.preprocess import to_grid
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import SENSOR_BANDS, STATISTICS, ImageSpec, Normalization, Sensor, Unit
-from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.datasets.tiles import PackTilesConfig

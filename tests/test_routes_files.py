@@ -22,7 +22,7 @@ from eofm import read_geotiff
 from eofm.bench.run import bench
 from eofm.contract.preprocess import to_grid
 from eofm.contract.spec import SENSOR_BANDS, Sensor, Unit
-from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.folder import BenchFolderConfig
 from eofm.datasets.tiles import PackTilesConfig

@@ -15,10 +15,9 @@ import eofm
 from eofm.contract.preprocess import Kernel, convert_unit, resize
 from eofm.contract.spec import Unit
 from eofm.contract.validity import coarse_mask
+from eofm.probes.features import effective_rank, scale
 from eofm.probes.knn import knn_scores
-from eofm.probes.linear import scale
 from eofm.probes.logistic import Eigenbasis, Loss, fit_logistic
-from eofm.probes.spectrum import effective_rank
 
 PACKAGE = Path(eofm.__file__).parent
 FOLDERS = ("method", "probes", "contract")

@@ -32,7 +32,7 @@ from real_pixels_tiles import BATCH, FOLDS, INNER
 from records import RESULTS, Record, intervals_in, read_records, signed, table
 
 from eofm.train.evaluate import export_trunk
-from eofm.weights.load import make_card
+from eofm.weights.encoder import make_card
 
 NAME: Final = "study_real_pixels_distill"
 TEACHER: Final = "start"  # its line in the study

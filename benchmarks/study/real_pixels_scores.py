@@ -19,10 +19,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
+from eofm.probes.features import Labelled, effective_rank
 from eofm.probes.knn import Distance, knn_scores
-from eofm.probes.linear import Labelled, StrengthGrid, fit_linear
+from eofm.probes.linear import StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
-from eofm.probes.spectrum import effective_rank
 
 Rows = NDArray[np.int64]
 

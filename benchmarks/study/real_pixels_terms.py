@@ -46,7 +46,7 @@ from records import (
 
 from eofm.report import output
 from eofm.train.evaluate import export_trunk
-from eofm.weights.load import make_card
+from eofm.weights.encoder import make_card
 
 NAME: Final = "study_real_pixels_terms"
 START: Final = "start"

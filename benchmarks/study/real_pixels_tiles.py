@@ -16,8 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from eofm.contract.imagery import Imagery
-from eofm.datasets.eurosat import CLASSES, SPEC
-from eofm.datasets.eurosat.tiles import open_eurosat
+from eofm.datasets.eurosat import CLASSES, SPEC, open_eurosat
 from eofm.datasets.images.chips import Chip, read_batches, source_of
 from eofm.raster.source import OpenRaster
 from eofm.store.format import Entry, LabelRule

@@ -47,7 +47,7 @@ from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe
 from eofm.datasets.images.dense import VOID
 from eofm.landcover.schemes import SCHEMES
-from eofm.probes.spectrum import within_class_rank
+from eofm.probes.features import within_class_rank
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import StoreDataModule, iterate_rows
@@ -55,8 +55,7 @@ from eofm.train.distributed import ProcessPlace
 from eofm.train.evaluate import INIT, export_trunk, probe
 from eofm.train.module import PretrainModule
 from eofm.train.run import prepare
-from eofm.weights.encoder import Encoder
-from eofm.weights.load import make_card
+from eofm.weights.encoder import Encoder, make_card
 
 HERE: Final = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "study"))

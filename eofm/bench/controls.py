@@ -23,7 +23,7 @@ from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Pooling, Recipe, Waiver, default_recipe
 from eofm.contract.spec import ImageSpec
 from eofm.errors import PixelError
-from eofm.probes.linear import Scaling
+from eofm.probes.features import Scaling
 from eofm.weights.encoder import Encoder, random_encoder
 
 __all__ = [

@@ -32,11 +32,12 @@ import os
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, Protocol, final
 
@@ -61,8 +62,9 @@ from eofm.errors import ConfigError, DataError, PixelError
 from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign, fresh_sha256, opened, read_bounded, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
+from eofm.io import prefetched
 from eofm.networks.trunk import Trunk
-from eofm.probes.linear import Scaling, check_features
+from eofm.probes.features import Scaling, check_features
 from eofm.terminal import track
 from eofm.weights import encoder
 
@@ -560,16 +562,13 @@ def ahead(batches: Iterable[Imagery], count: int = _AHEAD) -> Iterator[Imagery]:
         The batches. Exceptions of reading are raised here, at their position in the order.
     """
     source = iter(batches)
-    waiting: deque[Future[Imagery | None]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
-        try:
-            waiting.extend(reader.submit(next, source, None) for _ in range(count))
-            while (batch := waiting.popleft().result()) is not None:
-                waiting.append(reader.submit(next, source, None))
+        read = prefetched(repeat(source), lambda rest: reader.submit(next, rest, None), count)
+        with closing(read):
+            for _, batch in read:
+                if batch is None:
+                    return
                 yield batch
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _check_rows(features: Tensor, rows: int, name: str) -> None:

@@ -62,8 +62,9 @@ from eofm.contract.imagery import Imagery, collate
 from eofm.datasets.base import Task
 from eofm.datasets.images.dense import VOID, DenseChip, DenseChips
 from eofm.errors import DataError
+from eofm.probes import features as probed
 from eofm.probes import linear, logistic
-from eofm.probes.linear import ProbeResult, Scaler, Scaling
+from eofm.probes.features import ProbeResult, Scaler, Scaling
 from eofm.store.splits import hash_order
 from eofm.terminal import track
 
@@ -285,7 +286,8 @@ class Segmenter:
         return scored, seconds
 
     def _request(self, candidate: Candidate, archive: Archive) -> str:
-        choices, code = (SEGMENTATION, self.config.patches), (segmentation, linear, logistic)
+        choices = SEGMENTATION, self.config.patches
+        code = segmentation, probed, linear, logistic
         model = candidate.identity(self.task)
         return request_sha256(archive.task, archive.sample, model, choices, code)
 

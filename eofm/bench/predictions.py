@@ -35,13 +35,13 @@ from eofm.errors import DataError
 from eofm.formats.arrays import read_npz
 from eofm.formats.foreign import foreign, fresh_sha256, read_bounded
 from eofm.formats.text import parse_json
+from eofm.probes import features as probed
 from eofm.probes import knn as nearest
 from eofm.probes import linear as probe
-from eofm.probes import logistic, nmtune, spectrum
+from eofm.probes import logistic, nmtune
 from eofm.probes.bootstrap import Resampled, group_numbers
-from eofm.probes.linear import ProbeResult, Scaling
+from eofm.probes.features import ProbeResult, Scaling, Spectrum
 from eofm.probes.metrics import Metric
-from eofm.probes.spectrum import Spectrum
 
 __all__ = [
     "FOLDER",
@@ -384,7 +384,7 @@ class Archive:
             ConfigError: If a metric does not match the labels.
         """
         choices = (kind, scaling.value, k)
-        code = [probe, nearest, logistic, spectrum]
+        code = [probed, probe, nearest, logistic]
         if kind == NMTUNE:
             code.append(nmtune)
         if kind not in KINDS:  # predictions of a user's own function change with its file

@@ -33,21 +33,24 @@ from eofm.probes.bootstrap import (
     resampled_f1,
     unit_count,
 )
+from eofm.probes.features import (
+    Labelled,
+    ProbeResult,
+    Scaling,
+    Spectrum,
+    scale,
+    spectrum_of,
+)
 from eofm.probes.knn import Distance, knn_probe, nearest_mean_probe
 from eofm.probes.linear import (
     C11,
     C40,
     C45,
-    Labelled,
-    ProbeResult,
-    Scaling,
     StrengthGrid,
     linear_probe,
-    scale,
 )
 from eofm.probes.metrics import BATCH, Metric, average_precision, overall_accuracy
 from eofm.probes.nmtune import nmtune_probe
-from eofm.probes.spectrum import Spectrum, spectrum_of
 
 __all__ = [
     "KINDS",
@@ -342,7 +345,7 @@ def run_probe(
         raise ConfigError(
             "a probe of your own must return its predictions for the test samples",
             found=type(probe).__name__,
-            expected="an eofm.probes.linear.ProbeResult",
+            expected="an eofm.probes.features.ProbeResult",
             where=f"--probe {kind}",
         )
     seconds = time.monotonic() - start

@@ -10,17 +10,14 @@ from the sample of the record.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,12 +26,12 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-import eofm
 from eofm.bench.sources import FeatureSource, Identity
 from eofm.contract.imagery import Imagery
 from eofm.errors import DataError
 from eofm.formats.foreign import foreign, opened, read_bounded, sealed
 from eofm.formats.text import parse_json, split_lines
+from eofm.io import awaited
 from eofm.probes.bootstrap import FEW_GROUPS, FEWEST_GROUPS, TOO_NARROW, Interval, enough_groups
 
 __all__ = [
@@ -42,11 +39,9 @@ __all__ = [
     "Result",
     "Sample",
     "append_results",
-    "commit",
     "device_name",
     "executed_parameters",
     "has_checksum",
-    "library_versions",
     "over",
     "peak_memory_mb",
     "read_results",
@@ -55,12 +50,6 @@ __all__ = [
     "resampled",
     "resampled_notes",
 ]
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 
 if sys.platform != "win32":
     import resource
@@ -175,7 +164,7 @@ class Result:
         made: Provenance.
         kind: Key of the probe in `eofm.bench.probes.KINDS`.
         rank: Effective rank of the training features.
-        lead: Share of the first direction of their singular values (`eofm.probes.spectrum`).
+        lead: Share of the first direction of their singular values (`eofm.probes.features`).
         alpha: Exponent of the decay of their eigenvalues; None for few features.
         predictions: File of the scores of every test sample, next to the records; empty if none.
         predictions_sha256: Hash of that file.
@@ -366,7 +355,7 @@ def append_results(path: Path, results: Sequence[Result]) -> int:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with awaited(path.with_name(f".{path.name}.lock")):
             known = {result.key: result for result in read_results(path)}
             fresh = []
             for result in results:
@@ -398,51 +387,6 @@ def _is_fresh(result: Result, known: Mapping[str, Result], path: Path) -> bool:
             "name another --out to keep both",
         )
     return False
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock until the process ends, on a file next to `path`."""
-    with path.with_name(f".{path.name}.lock").open("a+b") as handle:
-        if sys.platform == "win32":
-            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-_LIBRARIES: Final = ("torch", "timm", "rasterio", "numpy")
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of eofm and of the libraries that compute features and scores."""
-    found = {"eofm": eofm.__version__, "python": sys.version.split()[0]}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
-def commit() -> str:
-    """Return the commit of eofm, `-dirty` if it has changes; empty outside a checkout.
-
-    For a package installed inside another repository, that repository's commit is not reported.
-    """
-    package = Path(eofm.__file__).parent
-    try:
-        _git(package, "ls-files", "--error-unmatch", "__init__.py")
-        return _git(package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
 
 
 def peak_memory_mb() -> float | None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ from eofm.bench.features import (
     readout_columns,
 )
 from eofm.bench.finetune.runs import score_on_images
+from eofm.bench.finetune.trainings import TRAININGS
 from eofm.bench.patches import Segmenter, fitted, score_prompts
 from eofm.bench.predictions import Archive, Group
 from eofm.bench.probes import KINDS, LAYER_KINDS, Scored, Splits, compare
@@ -43,6 +45,7 @@ from eofm.bench.reports.tables import table, tables_of
 from eofm.bench.samples import (
     Subset,
     check_pixels,
+    copy_remarks,
     countries_in,
     groups_in,
     label_counts,
@@ -76,11 +79,10 @@ from eofm.datasets.images.chips import (
     read_batches,
     targets_of,
 )
-from eofm.datasets.images.copies import copy_remarks
 from eofm.datasets.images.dense import DenseChip
-from eofm.environment import device_of
+from eofm.environment import commit, device_of, versions_of
 from eofm.io import names_own
-from eofm.probes.linear import Labelled
+from eofm.probes.features import Labelled
 from eofm.probes.metrics import Metric
 from eofm.report.tables import tables_html
 from eofm.store.splits import hash_order
@@ -178,12 +180,16 @@ def bench(config: ScoringConfig) -> BenchReport:
     )
 
 
+# what computes features and scores
+_LIBRARIES: Final = ("eofm", "python", "torch", "timm", "rasterio", "numpy")
+
+
 def _made(config: ScoringConfig, feature_seconds: float) -> Made:
     return Made(
         command=config.command(),
         utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=records.library_versions(),
-        git=records.commit(),
+        versions=versions_of(_LIBRARIES),
+        git=commit(),
         device=records.device_name(device_of(config.device)),
         feature_seconds=round(feature_seconds, 2),
         probe_seconds=0.0,
@@ -267,7 +273,7 @@ class _Run:
 
     def _of_whole_images(self, config: BenchConfig, chips: Chips) -> tuple[list[Group], float]:
         start = time.monotonic()
-        plain, grids = _kinds(config)
+        plain, grids, trained = _kinds(config)
         layered = layered_candidates(self.candidates) if grids else []
         texts = [kind for kind in config.probes if kind in TEXT_KINDS]
         spoken = with_texts(self.candidates) if texts else []
@@ -291,9 +297,12 @@ class _Run:
                 )
                 for kind in grids:
                     scored[candidate.name, kind] = self._probe(archive, candidate, kind, opened)
-            trained = score_on_images(config, self.task, self.candidates, part, archive)
             counts = label_counts(targets_of(part.splits["train"], classes), classes)
-            groups += [Group(sample, scored, counts), *trained]
+            groups.append(Group(sample, scored, counts))
+            if trained:
+                groups += score_on_images(
+                    config, trained, self.task, self.candidates, part, archive
+                )
         if texts:  # these read no label: one row for all shares
             counts = label_counts(targets_of(chips.splits["train"], classes), classes)
             found = score_texts(texts, spoken, features, self.task, self.archive)
@@ -430,10 +439,12 @@ def _layer_splits(
     return replace(splits, readouts=readout_columns(candidate))
 
 
-def _kinds(config: BenchConfig) -> tuple[list[str], list[str]]:
-    """Return the probes that read embeddings, and those that read several layers."""
+def _kinds(config: BenchConfig) -> tuple[list[str], list[str], list[str]]:
+    """Return the probes of embeddings, those of several layers, and those trained on images."""
     kinds = [kind for kind in config.probes if kind in KINDS or names_own(kind)]
-    return [k for k in kinds if k not in LAYER_KINDS], [k for k in kinds if k in LAYER_KINDS]
+    plain = [kind for kind in kinds if kind not in LAYER_KINDS]
+    layered = [kind for kind in kinds if kind in LAYER_KINDS]
+    return plain, layered, [kind for kind in config.probes if kind in TRAININGS]
 
 
 def _parameters(

@@ -60,10 +60,17 @@ from torch import Tensor, nn
 from eofm.datasets.images.dense import VOID
 from eofm.errors import LabelError
 from eofm.probes.bootstrap import Resampled
-from eofm.probes.linear import C11, ProbeResult, Scaling, check_features, scale
+from eofm.probes.features import (
+    ProbeResult,
+    Scaling,
+    Spectrum,
+    check_features,
+    scale,
+    spectrum_of,
+)
+from eofm.probes.linear import C11
 from eofm.probes.logistic import Eigenbasis, LogisticProblem, Loss, Solution
 from eofm.probes.metrics import Metric
-from eofm.probes.spectrum import Spectrum, spectrum_of
 
 __all__ = [
     "BINS",

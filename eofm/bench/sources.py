@@ -32,7 +32,7 @@ from eofm.datasets.base import Task
 from eofm.errors import ConfigError, PixelError, WeightsError
 from eofm.networks.state import state_sha256
 from eofm.networks.trunk import Trunk
-from eofm.probes.linear import Scaling
+from eofm.probes.features import Scaling
 from eofm.weights.encoder import Card, Encoder
 
 __all__ = [

@@ -47,7 +47,7 @@ from eofm.environment import optional_library
 from eofm.errors import WeightsError
 from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
-from eofm.probes.linear import ProbeResult, check_features, unit_length
+from eofm.probes.features import ProbeResult, check_features, unit_length
 
 __all__ = [
     "OPEN_CLIP",

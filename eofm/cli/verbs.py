@@ -146,7 +146,7 @@ _DATA: Final[Mapping[str, Verb]] = {
     **_declared("pack"),
     "data check": Verb(
         "check a data set or a store for faults; exit status 1 if there are any",
-        "eofm.datasets.check.options:CheckConfig",
+        "eofm.datasets.check:CheckConfig",
         "eofm.datasets.check.run:check_data",
         (
             "eofm data check DIR",

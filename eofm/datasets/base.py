@@ -22,9 +22,11 @@ from eofm.datasets.images.dense import DenseChips
 from eofm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from eofm.datasets.check.options import CheckConfig
-    from eofm.datasets.check.report import Described
+    from eofm.datasets.check import CheckConfig, Described
     from eofm.probes.metrics import Metric
+
+    # modules of settings have the type from here: those who read the settings load what they name
+    from eofm.store.packing import ItemsReport as ItemsReport  # noqa: PLC0414
 
 __all__ = [
     "AnyChips",

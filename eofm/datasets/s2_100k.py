@@ -13,8 +13,7 @@ from typing import Final
 
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.base import Dataset, FolderLayout
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import CheckGroup, Described, Finding, known_source
+from eofm.datasets.check import CheckConfig, CheckGroup, Described, Finding, known_source
 
 __all__ = ["DATASET"]
 

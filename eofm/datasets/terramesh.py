@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from eofm.contract.spec import Sensor, Unit
 from eofm.datasets.base import Dataset, FolderLayout
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import CheckGroup, Described, Finding, known_source, spread
+from eofm.datasets.check import CheckConfig, CheckGroup, Described, Finding, known_source, spread
 from eofm.errors import EofmError
 from eofm.terminal import track
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from eofm.datasets.base import Dataset, FolderLayout
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described
+from eofm.datasets.check import CheckConfig, Described
 
 __all__ = ["DATASET"]
 

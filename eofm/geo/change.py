@@ -78,8 +78,8 @@ from eofm.geo.results import (
     write_record,
     write_settings,
 )
+from eofm.io import write_file
 from eofm.raster.grid import crs_text
-from eofm.report.output import write_file
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame

@@ -44,9 +44,9 @@ from eofm.geo.results import (
     write_record,
     write_settings,
 )
+from eofm.io import write_file
 from eofm.probes.bootstrap import FEW_GROUPS, TOO_NARROW, enough_groups
 from eofm.report import pages, plots, sheets
-from eofm.report.output import write_file
 from eofm.report.plots import Estimate
 from eofm.report.tables import Table, TableRow, bullets, markdown
 

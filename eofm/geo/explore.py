@@ -27,9 +27,10 @@ from eofm.geo.cells import Cells, Doubles, Embeddings, Floats, Index, Lattice, c
 from eofm.geo.embedding_files import open_embeddings
 from eofm.geo.maps_config import ExploreConfig
 from eofm.geo.results import exclusive, named_scene, scene_picture, write_settings
+from eofm.io import write_file
 from eofm.raster.grid import Grid, crs_text, read_crs
-from eofm.report.output import shorten, write_file
 from eofm.report.pages import Explorer, render_explorer
+from eofm.report.tables import shorten
 
 if TYPE_CHECKING:
     from eofm.raster.scene import Scene

@@ -32,13 +32,14 @@ from eofm.formats.foreign import foreign
 from eofm.formats.text import settings_text
 from eofm.geo.cells import Cells, Index
 from eofm.geo.maps_config import ExploreConfig, SearchConfig
-from eofm.io import locked, replacing
+from eofm.io import locked, replacing, write_file
 from eofm.landcover.polygons import pixels_of
 from eofm.raster.grid import Grid, Window
 from eofm.raster.opening import open_scene
 from eofm.raster.scene import OpenScene, Scene
-from eofm.report.output import PALETTE, printable, write_file
+from eofm.report.output import PALETTE
 from eofm.report.sheets import Composite, composite_for, shares_of, stretch_of
+from eofm.report.tables import printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

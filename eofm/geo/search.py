@@ -75,11 +75,12 @@ from eofm.geo.results import (
     write_settings,
 )
 from eofm.geo.training import affine, covered
-from eofm.probes.linear import Labelled, Scaling, StrengthGrid, fit_linear
+from eofm.io import write_file
+from eofm.probes.features import Labelled, Scaling
+from eofm.probes.linear import StrengthGrid, fit_linear
 from eofm.probes.metrics import overall_accuracy
 from eofm.raster.grid import read_crs
 from eofm.report import output
-from eofm.report.output import write_file
 from eofm.report.sheets import contact_sheet
 from eofm.terminal import track
 

@@ -29,8 +29,9 @@ from eofm.errors import LabelError
 from eofm.geo.cells import Cells, Floats, Index, degrees
 from eofm.geo.maps_config import MapProbe
 from eofm.geo.places import LabelledPlaces
+from eofm.probes.features import Labelled, Scaler, Scaling
 from eofm.probes.knn import knn_probe
-from eofm.probes.linear import Labelled, LinearFit, Scaler, Scaling, StrengthGrid, fit_linear
+from eofm.probes.linear import LinearFit, StrengthGrid, fit_linear
 from eofm.probes.logistic import Eigenbasis
 
 __all__ = [

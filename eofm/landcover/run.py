@@ -15,13 +15,12 @@ import json
 import multiprocessing
 import shlex
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +31,7 @@ import eofm
 from eofm.environment import dask_client, end_with_parent
 from eofm.errors import ConfigError, LabelError
 from eofm.formats.foreign import foreign
+from eofm.io import Pending, prefetched
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.jobs import (
     LabelJob,
@@ -373,10 +373,6 @@ def _uncovered(config: LabelsConfig, maps: Catalogue) -> list[str]:
 # ----------------------------------------------------------------------------------- processes
 
 
-class _Future(Protocol):
-    def result(self) -> TableBatch: ...
-
-
 def run_jobs(
     jobs: Sequence[LabelJob], workers: int = 1, dask: str | None = None
 ) -> Iterator[TableBatch]:
@@ -400,26 +396,13 @@ def run_jobs(
         yield from map(run_job, jobs)
 
 
-def _in_order(
-    jobs: Sequence[LabelJob], submit: Callable[[LabelJob], _Future], ahead: int
-) -> Iterator[TableBatch]:
-    """Limit the number of running jobs, so that neither jobs nor results pile up."""
-    waiting: deque[_Future] = deque()
-    for job in jobs:
-        waiting.append(submit(job))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def _in_processes(jobs: Sequence[LabelJob], workers: int) -> Iterator[TableBatch]:
     # forked children would share GDAL's open files with us
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(jobs))
     with ProcessPoolExecutor(count, context, end_with_parent) as pool:
         try:
-            yield from _in_order(jobs, lambda job: pool.submit(run_job, job), 2 * count)
+            yield from _made(jobs, lambda job: pool.submit(run_job, job), 2 * count)
         except BrokenProcessPool as error:
             raise LabelError(
                 "a worker process was killed",
@@ -433,9 +416,16 @@ def _in_processes(jobs: Sequence[LabelJob], workers: int) -> Iterator[TableBatch
 def _on_dask(jobs: Sequence[LabelJob], scheduler: str) -> Iterator[TableBatch]:
     with dask_client(scheduler) as client:
         threads = sum(client.nthreads().values())  # type: ignore[no-untyped-call]
-        yield from _in_order(
+        yield from _made(
             jobs, lambda job: client.submit(run_job, job, pure=False), 2 * max(threads, 1)
         )
+
+
+def _made(
+    jobs: Sequence[LabelJob], submit: Callable[[LabelJob], Pending[TableBatch]], running: int
+) -> Iterator[TableBatch]:
+    for _, batch in prefetched(jobs, submit, running - 1):
+        yield batch
 
 
 # ------------------------------------------------------------------------------- what run it is

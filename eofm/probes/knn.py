@@ -23,7 +23,14 @@ from jaxtyping import Float, Float32, Float64, Int64, Real, Shaped
 from torch import Tensor, nn
 
 from eofm.errors import ConfigError, LabelError
-from eofm.probes.linear import Labelled, ProbeResult, Scaling, check_features, scale, unit_length
+from eofm.probes.features import (
+    Labelled,
+    ProbeResult,
+    Scaling,
+    check_features,
+    scale,
+    unit_length,
+)
 
 __all__ = ["Distance", "Neighbours", "knn_probe", "knn_scores", "nearest_mean_probe"]
 

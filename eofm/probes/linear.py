@@ -1,9 +1,4 @@
-"""Probes of frozen features: common parts, and a converged linear layer.
-
-Probes are pure functions of feature tensors. The id states every choice that affects a score:
-`knn[k=5,l2,uniform,none]`, `linear[lbfgs,C40,val,norefit,standard]`, where the last word is the
-scaling of the features. Nothing is drawn at random and nothing depends on the order of files.
-kNN and nearest mean are in `eofm.probes.knn`.
+"""A converged linear layer on frozen features, its strength chosen on the validation split.
 
 Shapes: N training samples, M test samples, D features, K classes.
 """
@@ -11,16 +6,16 @@ Shapes: N training samples, M test samples, D features, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Bool, Float, Float64, Shaped
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
 
-from eofm.errors import ConfigError, LabelError, PixelError
+from eofm.errors import ConfigError, LabelError
+from eofm.probes.features import Labelled, ProbeResult, Scaler, Scaling, check_features
 from eofm.probes.logistic import Eigenbasis, LogisticProblem, Loss, Solution
 
 __all__ = [
@@ -28,176 +23,11 @@ __all__ = [
     "C40",
     "C45",
     "Choice",
-    "Labelled",
     "LinearFit",
-    "ProbeResult",
-    "Scaler",
-    "Scaling",
     "StrengthGrid",
-    "check_features",
     "fit_linear",
     "linear_probe",
-    "scale",
-    "unit_length",
 ]
-
-
-class Scaling(StrEnum):
-    """Scaling of features before a probe, with constants from the training split."""
-
-    NONE = "none"
-    STANDARD = "standard"  # (x - mean) / standard deviation, per feature
-    UNIT = "unit"  # each sample's vector to length 1
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Features of one split with their labels.
-
-    Args:
-        x: (N, D), float.
-        y: (N,) int64 class indices, or (N, K) with 1 where a class is present.
-        classes: K, including classes that no sample has.
-
-    Raises:
-        LabelError: If the labels do not match the features or the classes.
-        PixelError: If a feature is not finite or a sample's features are all zero.
-    """
-
-    x: Float[Tensor, " ..."]
-    y: Shaped[Tensor, " ..."]
-    classes: int
-
-    def __post_init__(self) -> None:
-        check_features(self.x)
-        wanted = self.x.shape[:1] if self.y.ndim == 1 else (len(self.x), self.classes)
-        if tuple(self.y.shape) != tuple(wanted) or self.y.ndim > 2:
-            raise LabelError(
-                "labels do not fit the features",
-                found=f"features {tuple(self.x.shape)}, labels {tuple(self.y.shape)}",
-                expected=f"({len(self.x)},) or ({len(self.x)}, {self.classes})",
-            )
-        top = self.classes - 1 if self.y.ndim == 1 else 1
-        if int(self.y.min()) < 0 or int(self.y.max()) > top:
-            raise LabelError(
-                "a label is out of range",
-                found=f"{int(self.y.min())}..{int(self.y.max())}",
-                expected=f"0..{top}",
-            )
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether a sample may have several classes."""
-        return self.y.ndim == 2
-
-    def multi_hot(self) -> Float64[Tensor, "n k"]:
-        """Return the labels as (N, K), float64."""
-        if self.multi_label:
-            return self.y.double()
-        return nn.functional.one_hot(self.y, self.classes).double()
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """Outputs of a probe for the test samples, and how its settings were chosen.
-
-    Args:
-        probe: Id of the probe, with all its choices.
-        scores: float64, (M, K): shares of votes, similarities or logits.
-        probability: float64, (M, K), within [0, 1]; None if the probe has no probabilities.
-        strength: Chosen C of a linear probe.
-        on_edge: The chosen C is at the end of the grid, even after extending it.
-        gradient_norm: Gradient norm of the final fit; well below 1e-4 means converged.
-        validation: Each C tried with its score on the validation split.
-        chosen: Other choices made on the validation split, as text.
-        notes: Caveats for readers of the score.
-        details: Settings and sources, by name.
-    """
-
-    probe: str
-    scores: Float[Tensor, " ..."]
-    probability: Float[Tensor, " ..."] | None = None
-    strength: float | None = None
-    on_edge: bool = False
-    gradient_norm: float | None = None
-    validation: tuple[tuple[float, float], ...] = ()
-    chosen: str = ""
-    notes: tuple[str, ...] = ()
-    details: Mapping[str, str] = field(default_factory=dict)
-
-
-def check_features(x: Shaped[Tensor, " ..."]) -> None:
-    """Refuse features that cannot be probed.
-
-    Raises:
-        PixelError: If the shape is not (N, D), a value is NaN or infinite, or a row is all zero.
-    """
-    if x.ndim != 2 or not x.is_floating_point() or 0 in x.shape:
-        raise PixelError(
-            "features must be (samples, dimensions) of float, neither zero",
-            found=f"{tuple(x.shape)} {x.dtype}",
-        )
-    broken = ~torch.isfinite(x).all(dim=1)
-    dead = (x == 0).all(dim=1)
-    for rows, problem in ((broken, "not finite"), (dead, "all zero")):
-        if rows.any():
-            raise PixelError(
-                f"features of {int(rows.sum())} samples are {problem}",
-                found=f"rows {torch.nonzero(rows).flatten()[:5].tolist()} of {len(x)}",
-                remedy="inspect the images of these samples and the encoder of the features",
-            )
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """A scaling with its constants.
-
-    Args:
-        scaling: Kind of scaling.
-        mean: float64, (D,), of the training split; None except for `STANDARD`.
-        std: float64, (D,), likewise; 1 for features that are constant in training.
-    """
-
-    scaling: Scaling
-    mean: Tensor | None = None
-    std: Tensor | None = None
-
-    @classmethod
-    def of(cls, train: Float[Tensor, "n d"], scaling: Scaling) -> Scaler:
-        """Return the scaling with the constants of training features (N, D)."""
-        if scaling is not Scaling.STANDARD:
-            return cls(scaling)
-        x = train.double()
-        mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
-        constant = (x == x[0]).all(dim=0)  # rounding leaves such a feature a tiny deviation
-        return cls(scaling, mean, torch.where(constant, 1, std))
-
-    def __call__(self, x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
-        """Return scaled features, float64 (N, D)."""
-        if self.mean is not None and self.std is not None:
-            return (x.double() - self.mean) / self.std
-        return unit_length(x) if self.scaling is Scaling.UNIT else x.double()
-
-
-def scale(
-    train: Float[Tensor, "n d"], scaling: Scaling, *others: Float[Tensor, "_ d"]
-) -> tuple[Float64[Tensor, "_ d"], ...]:
-    """Scale features by constants of the training split, in float64.
-
-    Returns:
-        The training features and the others with the same scaling. A feature that is constant
-        in training is only centred.
-    """
-    scaler = Scaler.of(train, scaling)
-    return tuple(scaler(x) for x in (train, *others))
-
-
-def unit_length(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
-    """Return each row divided by its Euclidean length, float64."""
-    return nn.functional.normalize(x.double(), eps=1e-300)
-
-
-# ------------------------------------------------------------------------------ linear
 
 # (scores (N, K), labels as in `Labelled.y`) -> criterion for choosing C, larger is better
 Choice = Callable[[Tensor, Tensor], float]

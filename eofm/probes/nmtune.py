@@ -20,13 +20,21 @@ import math
 from typing import Final, final
 
 import torch
-from jaxtyping import Float, Float64, Int64, Shaped
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
 from eofm.errors import ConfigError, LabelError
-from eofm.probes.linear import Choice, Labelled, ProbeResult, Scaling, check_features, scale
-from eofm.probes.spectrum import effective_rank
+from eofm.probes.features import (
+    Labelled,
+    ProbeResult,
+    Scaling,
+    check_features,
+    class_loss,
+    effective_rank,
+    scale,
+)
+from eofm.probes.linear import Choice
 
 __all__ = ["STRENGTHS", "Tuner", "fit_tuner", "nmtune_probe", "regulariser"]
 
@@ -110,7 +118,7 @@ def fit_tuner(train: Labelled, x: Float[Tensor, "n d"], strength: float) -> Tune
             group["lr"] = rate
         rows = batches[step % per_epoch]
         tuned, logits = model(x[rows])
-        loss = _class_loss(logits, train.y[rows])
+        loss = class_loss(logits, train.y[rows])
         if strength:
             loss = loss + strength * regulariser(tuned, x[rows])
         optimizer.zero_grad()
@@ -123,12 +131,6 @@ def _order(count: int, generator: torch.Generator) -> list[Int64[Tensor, " b"]]:
     """Return the rows of the batches of an epoch."""
     every = torch.split(torch.randperm(count, generator=generator), _BATCH)
     return [rows for rows in every if len(rows) > 1]
-
-
-def _class_loss(logits: Float[Tensor, "b k"], y: Shaped[Tensor, " ..."]) -> Float[Tensor, ""]:
-    if y.ndim == 1:
-        return functional.cross_entropy(logits, y)
-    return functional.binary_cross_entropy_with_logits(logits, y.to(logits))
 
 
 def nmtune_probe(

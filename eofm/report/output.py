@@ -1,4 +1,4 @@
-"""Shared by all figures and pages: names, the style of figures, and writing of files.
+"""Shared by all figures: their style, and what becomes of them: PNG, SVG, a file.
 
 The palette is safe for colour-blind readers (Okabe and Ito, with gray for black and a darker
 yellow, visible on light and dark backgrounds). matplotlib is imported when a figure is drawn.
@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from eofm.errors import DataError
-from eofm.io import replacing
+from eofm.io import write_file
+from eofm.report.tables import shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -34,12 +34,9 @@ __all__ = [
     "marker",
     "new_figure",
     "png",
-    "printable",
     "save",
-    "shorten",
     "styled",
     "svg",
-    "write_file",
 ]
 
 _P = ParamSpec("_P")
@@ -53,71 +50,6 @@ INK: Final = "#1d1e21"
 _GRID: Final = "#8080805a"
 _MARKERS: Final = ("o", "s", "^", "D", "v", "p", "X", "*")
 _DPI: Final = 130
-
-# Control characters except line ends and tabs, line and paragraph separators, halves of surrogate
-# pairs (from file names), and direction marks, which would reverse the text that follows a name.
-_HIDDEN: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def printable(text: object) -> str:
-    r"""Return a text with every character that cannot be shown replaced by its escape.
-
-    Line ends and tabs stay.
-
-    >>> printable("a\x00b\udcffc"), printable("one\ntwo")
-    ('a\\x00b\\udcffc', 'one\ntwo')
-    """
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
-
-
-def shorten(name: str, length: int = 36, *, keep_end: bool = False) -> str:
-    """Return a name on one line, shortened with an ellipsis to leave space for the figure.
-
-    Args:
-        name: Of a class, a model or an image.
-        length: Largest number of characters.
-        keep_end: Whether the end distinguishes the name from others, as in an identifier.
-
-    >>> shorten("land principally occupied by agriculture", 20)
-    'land principally oc…'
-    """
-    line = " ".join(printable(name).split())
-    if len(line) <= length:
-        return line
-    return f"…{line[1 - length :]}" if keep_end else f"{line[: length - 1].rstrip(' ,')}…"
-
-
-def write_file(path: Path, content: bytes, remedy: str = "name another --out") -> Path:
-    """Write a file, with the folders above it, so that a crash leaves the old one or the new one.
-
-    Args:
-        path: The file.
-        content: All of it.
-        remedy: Advice in the error message if it cannot be written.
-
-    Returns:
-        The path.
-
-    Raises:
-        DataError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise DataError(
-            "the file cannot be written",
-            found=error.strerror or error,
-            where=path,
-            remedy=remedy,
-        ) from error
-    return path
-
-
-# ----------------------------------------------------------------------------------- style
 
 
 @contextmanager

@@ -23,9 +23,9 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from eofm.io import write_file
 from eofm.report import output
-from eofm.report.output import printable, write_file
-from eofm.report.tables import Table
+from eofm.report.tables import Table, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -29,9 +29,9 @@ from eofm.report.output import (
     legend,
     marker,
     new_figure,
-    shorten,
     styled,
 )
+from eofm.report.tables import shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -25,9 +25,9 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.preprocess import convert_unit
 from eofm.contract.spec import DEFAULT_STATISTICS, STATISTICS, ImageSpec, Sensor, Unit
 from eofm.errors import SpecError
-from eofm.report.output import label_of, new_figure, shorten, styled
+from eofm.report.output import label_of, new_figure, styled
 from eofm.report.plots import ClassCounts, Floats, draw_frequencies, draw_matrix, draw_places
-from eofm.report.tables import fact_rows
+from eofm.report.tables import fact_rows, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,7 @@
-"""Tables and facts as text, Markdown and HTML: for a terminal, a page and a notebook.
+"""Tables, facts and names as text, Markdown and HTML: for a terminal, a page and a notebook.
 
-A table declares which columns hold text. Facts describe an object in a few lines.
+A table declares which columns hold text. Facts describe an object in a few lines. Names come from
+files and other people: what cannot be shown of them is escaped.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
-
-from eofm.report.output import printable
 
 __all__ = [
     "Cell",
@@ -25,8 +24,47 @@ __all__ = [
     "facts_html",
     "facts_text",
     "markdown",
+    "printable",
+    "shorten",
     "tables_html",
 ]
+
+# Control characters except line ends and tabs, line and paragraph separators, halves of surrogate
+# pairs (from file names), and direction marks, which would reverse the text that follows a name.
+_HIDDEN: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    r"""Return a text with every character that cannot be shown replaced by its escape.
+
+    Line ends and tabs stay.
+
+    >>> printable("a\x00b\udcffc"), printable("one\ntwo")
+    ('a\\x00b\\udcffc', 'one\ntwo')
+    """
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def shorten(name: str, length: int = 36, *, keep_end: bool = False) -> str:
+    """Return a name on one line, shortened with an ellipsis to leave space for the figure.
+
+    Args:
+        name: Of a class, a model or an image.
+        length: Largest number of characters.
+        keep_end: Whether the end distinguishes the name from others, as in an identifier.
+
+    >>> shorten("land principally occupied by agriculture", 20)
+    'land principally oc…'
+    """
+    line = " ".join(printable(name).split())
+    if len(line) <= length:
+        return line
+    return f"…{line[1 - length :]}" if keep_end else f"{line[: length - 1].rstrip(' ,')}…"
+
+
+# ------------------------------------------------------------------------------------- tables
 
 _BORDER: Final = re.compile(r"(?<!\\)\|")
 _RULE: Final = re.compile(r":?-+:?")

@@ -15,7 +15,7 @@ compared (snow has its own, and says so).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
     from eofm.report.output import Figure
 
 __all__ = [
-    "PACKED",
     "SHEET",
-    "SYNTHETIC",
     "DataCard",
     "PackReport",
     "PairsReport",
@@ -53,9 +51,7 @@ __all__ = [
     "VerifyReport",
     "class_counts",
     "class_rows",
-    "common_licence",
     "draw_store",
-    "licence_of",
     "show_store",
     "verify_store",
     "write_card",
@@ -314,7 +310,7 @@ def _front(store: Store, name: str, licence: str | None) -> dict[str, object]:
     return {
         "name": name,
         "synthetic": store.synthetic,
-        "licence": licence or licence_of(store),
+        "licence": licence or store.card.licence or UNSTATED,
         "revision": f"packed by eofm {card.provenance.get('eofm', 'of unknown version')}",
         "layout": "packed store (eofm.store.format)",
         "sensors": {
@@ -387,39 +383,6 @@ def _known_faults(store: Store) -> str:
     lines = [f"* {card.skipped} windows were left out because they have too few valid pixels."]
     lines += [f"* {name} could not be read: {why}." for name, why in card.quarantined.items()]
     return "\n".join([*lines, f"* {_ASK}"])
-
-
-# ----------------------------------------------------------------------------------------- licence
-
-
-SYNTHETIC: Final = "Apache-2.0"  # data_cards/embedded-world.md
-PACKED: Final[Mapping[str, str]] = {  # verb that packs a known set -> licence on its data card
-    "pack ssl4eo": "CC-BY-4.0",
-    "pack bigearthnet": "CDLA-Permissive-1.0",
-    "pack eurosat": "MIT",
-}
-
-
-def licence_of(store: Store) -> str:
-    """Return the licence of the images of a store.
-
-    Of a copy (`eofm data subset`, `merge`) it is that of the stores it was made from, where they
-    have the same one.
-    """
-    if store.synthetic:
-        return SYNTHETIC
-    sources = store.card.provenance.get("from")
-    origins = sources if isinstance(sources, list) else [dict(store.card.settings)]
-    return common_licence(
-        PACKED.get(str(each.get("verb")), UNSTATED) if isinstance(each, Mapping) else UNSTATED
-        for each in origins
-    )
-
-
-def common_licence(licences: Iterable[str]) -> str:
-    """Return the common licence; `not stated` where there is none or they differ."""
-    distinct = set(licences)
-    return distinct.pop() if len(distinct) == 1 else UNSTATED
 
 
 # -------------------------------------------------------------------------------------------- sheet

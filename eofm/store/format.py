@@ -49,12 +49,14 @@ __all__ = [
     "HEADER_BYTES",
     "INDEX",
     "JOURNAL",
+    "LICENCES",
     "PAIRS",
     "PARTS",
     "READABLE",
     "RELABELLED",
     "SHARD_BYTES",
     "SPEC",
+    "SYNTHETIC_LICENCE",
     "VALID",
     "VERSION",
     "Entry",
@@ -64,6 +66,7 @@ __all__ = [
     "StoreCard",
     "byte_words",
     "checksum",
+    "common_licence",
     "current",
     "damaged",
     "index_schema",
@@ -118,6 +121,20 @@ class LabelRule:
     classes: tuple[str, ...]
     threshold: float
     min_valid: float
+
+
+SYNTHETIC_LICENCE: Final = "Apache-2.0"  # data_cards/embedded-world.md
+LICENCES: Final[Mapping[str, str]] = {  # verb that packs a known set -> licence on its data card
+    "pack ssl4eo": "CC-BY-4.0",
+    "pack bigearthnet": "CDLA-Permissive-1.0",
+    "pack eurosat": "MIT",
+}
+
+
+def common_licence(licences: Iterable[str]) -> str:
+    """Return the common licence; empty where there is none or they differ."""
+    distinct = set(licences)
+    return distinct.pop() if len(distinct) == 1 else ""
 
 
 @dataclass(frozen=True)
@@ -176,6 +193,27 @@ class StoreCard:
     def classes(self) -> tuple[str, ...]:
         """Class names; empty for an unlabelled store."""
         return () if self.labels is None else self.labels.classes
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images are synthetic, as stated when they were packed."""
+        return self.provenance.get("synthetic") is True
+
+    @property
+    def licence(self) -> str:
+        """The licence of the images; empty where it is not known.
+
+        Of a copy (`eofm data subset`, `merge`) it is that of the stores it was made from, where
+        they have the same one.
+        """
+        if self.synthetic:
+            return SYNTHETIC_LICENCE
+        sources = self.provenance.get("from")
+        origins = sources if isinstance(sources, list) else [dict(self.settings)]
+        return common_licence(
+            LICENCES.get(str(each.get("verb")), "") if isinstance(each, Mapping) else ""
+            for each in origins
+        )
 
     def pieces(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Return the files of a shard: name -> shape and dtype of one row, in checksum order."""

@@ -34,7 +34,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from eofm.contract.imagery import Labels, NativeImagery
@@ -42,7 +41,7 @@ from eofm.contract.spec import ImageSpec
 from eofm.errors import StoreError
 from eofm.formats.arrays import map_npy
 from eofm.formats.foreign import foreign
-from eofm.io import allow_open_files, replacing, unfinished
+from eofm.io import allow_open_files, awaited, replacing, unfinished
 from eofm.report.tables import facts_html, facts_text
 from eofm.store.format import (
     COPY,
@@ -144,7 +143,7 @@ class Mirror:
         if file.exists():
             return file
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(unfinished(file).with_suffix(".lock")):
+        with awaited(unfinished(file).with_suffix(".lock")):
             for attempt in range(_ATTEMPTS):
                 if file.exists():  # fetched by another while this one waited
                     return file
@@ -317,7 +316,7 @@ class Store:
     @property
     def synthetic(self) -> bool:
         """Whether the images are synthetic, as stated when they were packed."""
-        return self.card.provenance.get("synthetic") is True
+        return self.card.synthetic
 
     @property
     def sealed(self) -> bool:

@@ -44,8 +44,7 @@ from eofm.networks.joint import JointTrunk, share_trunk
 from eofm.networks.state import InputInit, PositionRecipe, colour_bands
 from eofm.networks.trunk import Trunk
 from eofm.store.choice import held_out
-from eofm.store.describe import common_licence, licence_of
-from eofm.store.format import PAIRS, SPEC
+from eofm.store.format import PAIRS, SPEC, common_licence
 from eofm.store.paired import PairedStore
 from eofm.store.reader import Store
 from eofm.train.checkpoint import open_stage
@@ -55,6 +54,7 @@ from eofm.train.module import FrozenTeacher, PretrainModule, band_mean, no_teach
 from eofm.train.monitor.run_log import check_installed
 from eofm.train.run_folder import config_hash
 from eofm.train.trainer import ShardedModule
+from eofm.weights.cards.card import UNSTATED
 from eofm.weights.load import CHECKPOINT_KEY
 from eofm.weights.start import Origin, start_from
 from eofm.world.config import WorldConfig
@@ -305,10 +305,10 @@ def _check_colours(config: PretrainConfig, recipe: Recipe) -> None:
 
 
 def _licence_of(data: StoreDataModule) -> str:
-    """Return the licence shared by all data of a run."""
+    """Return the licence shared by all data of a run; empty where there is none."""
     stores = _stores(data)
     stores += [] if data.replay is None else [data.replay]
-    return common_licence(map(licence_of, stores))
+    return common_licence(store.card.licence for store in stores)
 
 
 def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, Any]:
@@ -333,7 +333,7 @@ def _card_facts(config: PretrainConfig, data: StoreDataModule) -> Mapping[str, A
             "held_out": len(np.union1d(data.val_rows, data.test_rows)),
         },
         "synthetic": synthetic,
-        "licence": config.run.licence or _licence_of(data),
+        "licence": config.run.licence or _licence_of(data) or UNSTATED,
         "config_hash": config_hash(config),
     }
 

@@ -390,6 +390,12 @@ class PretrainConfig:
         return self.optim.batch + self.method.queue
 
     @property
+    def colour_note(self) -> str:
+        """A note on the share of scenes that are seen in RGB only; empty if it is 0."""
+        share = self.augment.rgb_probability
+        return f", {share:.3g} of the scenes seen in red, green and blue alone" if share else ""
+
+    @property
     def negatives(self) -> int:
         """Images from which a scene is told apart: all columns but its own."""
         return self.columns - 1

@@ -36,8 +36,9 @@ from eofm.probes.bootstrap import (
     resampled_ap,
     resampled_difference,
 )
+from eofm.probes.features import Labelled, Scaling
 from eofm.probes.knn import Distance, knn_probe
-from eofm.probes.linear import C11, Labelled, Scaling, StrengthGrid, linear_probe
+from eofm.probes.linear import C11, StrengthGrid, linear_probe
 from eofm.probes.metrics import Metric, average_precision
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
@@ -45,8 +46,7 @@ from eofm.train.config import PretrainConfig
 from eofm.train.datamodule import ROWS_AT_ONCE, StoreDataModule, iterate_rows, name_scenes
 from eofm.train.module import PretrainModule, fresh_norms_needed
 from eofm.train.run_folder import RunFolder
-from eofm.weights.encoder import Card, Encoder, build_trunk, load_encoder, save_encoder
-from eofm.weights.load import make_card
+from eofm.weights.encoder import Card, Encoder, build_trunk, load_encoder, make_card, save_encoder
 
 __all__ = [
     "FEW_PLACES",

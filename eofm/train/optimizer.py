@@ -16,7 +16,7 @@ from typing import Any, Final
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from eofm import method as softcon
+from eofm.method.branches import momentum_at
 from eofm.networks.trunk import Trunk
 from eofm.train.config import PretrainConfig
 
@@ -201,9 +201,9 @@ def momentum_over_steps(step: int, total: int, base: float, schedule: RateSchedu
         schedule: Schedule of the learning rate.
     """
     if not schedule.open_ended:
-        return softcon.momentum_at(step, total, base)
+        return momentum_at(step, total, base)
     begin = schedule.anneal_step(total)
-    return softcon.momentum_at(max(step - begin, 0), max(total - begin, 1), base)
+    return momentum_at(max(step - begin, 0), max(total - begin, 1), base)
 
 
 # --------------------------------------------------------------------------------- parameter groups

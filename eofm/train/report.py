@@ -9,10 +9,9 @@ from typing import Any, Final
 
 from eofm.method import LabelSimilarity
 from eofm.report import pages, plots
-from eofm.report.output import printable
 from eofm.report.pages import Block, Drawings, Page, Paragraph, Section, TableBlock, Tiles, Tone
 from eofm.report.plots import Estimate, LinePanel
-from eofm.report.tables import Table, TableRow
+from eofm.report.tables import Table, TableRow, printable
 from eofm.train import figures
 from eofm.train.config import PretrainConfig, ReportConfig
 from eofm.train.evaluate import own_starts

@@ -47,7 +47,6 @@ __all__ = [
     "CLASS_COLOURS",
     "SHEET_ROWS",
     "Report",
-    "in_colours",
     "principal_plane",
     "verdict_of",
     "write_report",
@@ -212,7 +211,7 @@ def _table(
         f"# {config.run.out}",
         "",
         f"{config.model.architecture} on {store.spec.sensor}, {len(data.train_rows)} {kind}, "
-        f"{config.optim.epochs} epochs in {seconds:.0f} s{in_colours(config)}.",
+        f"{config.optim.epochs} epochs in {seconds:.0f} s{config.colour_note}.",
         "",
     ]
     if problem is not None:
@@ -236,12 +235,6 @@ def _table(
     if enough_groups(data.scored_places) and data.scored_places < FEW_GROUPS:
         lines += ["", f"{data.scored_places} held-out locations are few: {TOO_NARROW}."]
     return "\n".join(lines)
-
-
-def in_colours(config: PretrainConfig) -> str:
-    """Return a note on the share of scenes seen in RGB only; empty if it is 0."""
-    share = config.augment.rgb_probability
-    return f", {share:.3g} of the scenes seen in red, green and blue alone" if share else ""
 
 
 def _percent(value: float | None) -> str:

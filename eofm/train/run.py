@@ -42,7 +42,7 @@ from eofm.train.monitor.guard import CollapseGuard
 from eofm.train.monitor.online import OnlineMonitor
 from eofm.train.monitor.run_log import FAILURE, RunLog, StepLog, make_writers
 from eofm.train.monitor.throughput import Throughput
-from eofm.train.result import Report, in_colours, write_report
+from eofm.train.result import Report, write_report
 from eofm.train.run_folder import (
     RunFolder,
     check_checkpoint,
@@ -242,7 +242,7 @@ def _opening(
         f"{len(data.train_rows)} {kind} to train on, {held_out_words(data)}, "
         f"{store.spec.sensor}, {len(store.spec.bands)} bands"
         + ("" if second_sensor is None else f", paired with {second_sensor.name}")
-        + in_colours(module.config)
+        + module.config.colour_note
         + f"\n"
         f"{module.config.model.architecture}, {size / 1e6:.1f} M parameters, from {origin.line}"
         + (f"\n{place.world} processes" if place.world > 1 else "")

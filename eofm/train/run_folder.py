@@ -7,18 +7,17 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final, get_type_hints
 
 import torch
 
+from eofm.environment import commit, versions_of
 from eofm.errors import ConfigError
 from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
@@ -377,28 +376,6 @@ def environment(device: str) -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
-        "versions": {name: _version(name) for name in LIBRARIES},
-        "commit": _commit(),
+        "versions": versions_of(LIBRARIES),
+        "commit": commit() or None,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Return the commit of a source checkout, or None for an installed package."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

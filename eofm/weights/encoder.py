@@ -18,19 +18,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self, final
 
-import timm
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from eofm import __version__ as eofm_version
 from eofm.contract.imagery import Imagery
 from eofm.contract.prepare import Pixels, as_imagery, preprocess_for, read_waivers
 from eofm.contract.preprocess import Plan
 from eofm.contract.recipe import AcceptPixels, Recipe, Waiver
 from eofm.contract.spec import ImageSpec
 from eofm.contract.validity import check_plausible
-from eofm.environment import device_of
+from eofm.environment import device_of, versions_of
 from eofm.errors import EofmError, SpecError, WeightsError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import parse_json, read_json
@@ -49,6 +47,7 @@ __all__ = [
     "identity",
     "library_versions",
     "load_encoder",
+    "make_card",
     "random_encoder",
     "read_identity",
     "save_encoder",
@@ -64,8 +63,7 @@ FORMAT: Final = "eofm-encoder-1"
 
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that compute features."""
-    # not from the installed metadata: a plain clone on the path has none
-    return {"eofm": eofm_version, "torch": str(torch.__version__), "timm": timm.__version__}
+    return versions_of(("eofm", "torch", "timm"))
 
 
 @dataclass(frozen=True)
@@ -142,6 +140,31 @@ class Card:
         content["recipe"] = _read_recipe(content["recipe"])
         content["positions"] = PositionRecipe(content["positions"])
         return cls(**content)
+
+
+def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
+    """Return the card of one export of a run.
+
+    Args:
+        facts: Properties of the run: name, architecture, positions, objective, training_data,
+            counts, synthetic, config_hash.
+        recipe: Recipe of the network.
+        source: Description of the weights within the run.
+    """
+    return Card(
+        name=facts["name"],
+        architecture=facts["architecture"],
+        recipe=recipe,
+        objective=facts["objective"],
+        source=source,
+        training_data=facts["training_data"],
+        counts=dict(facts["counts"]),
+        synthetic=facts["synthetic"],
+        licence=facts["licence"],
+        positions=PositionRecipe(facts["positions"]),
+        config_hash=facts["config_hash"],
+        versions=library_versions(),
+    )
 
 
 def _is_field(key: str, value: object) -> bool:

@@ -27,7 +27,6 @@ from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
 from eofm.networks.build import build, build_blank
 from eofm.networks.state import (
-    PositionRecipe,
     State,
     load_strict,
     read_state,
@@ -52,41 +51,17 @@ from eofm.weights.encoder import (
     build_trunk,
     library_versions,
     load_encoder,
+    make_card,
     random_encoder,
 )
 from eofm.weights.keymaps import KEY_MAPS
 from eofm.weights.resolve import Reference, WeightsKind, resolve
 
-__all__ = ["CHECKPOINT_KEY", "from_checkpoint", "load_timm", "load_weights", "make_card"]
+__all__ = ["CHECKPOINT_KEY", "from_checkpoint", "load_timm", "load_weights"]
 
 # ---------------------------------------------------------- the networks in the checkpoint of a run
 
 CHECKPOINT_KEY: Final = "eofm"  # key of recipe, card and progress in a checkpoint
-
-
-def make_card(facts: Mapping[str, Any], recipe: Recipe, source: str) -> Card:
-    """Return the card of one export of a run.
-
-    Args:
-        facts: Properties of the run: name, architecture, positions, objective, training_data,
-            counts, synthetic, config_hash.
-        recipe: Recipe of the network.
-        source: Description of the weights within the run.
-    """
-    return Card(
-        name=facts["name"],
-        architecture=facts["architecture"],
-        recipe=recipe,
-        objective=facts["objective"],
-        source=source,
-        training_data=facts["training_data"],
-        counts=dict(facts["counts"]),
-        synthetic=facts["synthetic"],
-        licence=facts["licence"],
-        positions=PositionRecipe(facts["positions"]),
-        config_hash=facts["config_hash"],
-        versions=library_versions(),
-    )
 
 
 def from_checkpoint(path: Path, branch: str, *, sensor: str | None = None) -> Encoder:

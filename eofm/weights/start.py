@@ -73,7 +73,6 @@ def open_source(weights: Path | str, architecture: str) -> Source:
 
     Args:
         weights: A form of `eofm.weights.resolve`; published weights are downloaded if needed.
-            here yet.
         architecture: Target network: a file for one of timm's has timm's names.
 
     Raises:

@@ -22,7 +22,7 @@ from eofm.bench.sources import Identity
 from eofm.cli import main
 from eofm.errors import ConfigError, DataError
 from eofm.probes.bootstrap import Interval, interquartile_mean
-from eofm.probes.linear import ProbeResult
+from eofm.probes.features import ProbeResult
 
 MADE = Made("eofm", "2026", {"eofm": "1"}, "", "cpu", 0.0, 0.0, None)
 TEST = 40

@@ -16,8 +16,9 @@ from eofm.bench.controls import image_statistics
 from eofm.datasets.eurosat import EUROSAT_MS
 from eofm.datasets.images.chips import read_batches, targets_of
 from eofm.datasets.images.class_folders import open_class_folders
+from eofm.probes.features import Labelled, Scaling, scale
 from eofm.probes.knn import knn_probe
-from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe, scale
+from eofm.probes.linear import StrengthGrid, linear_probe
 from eofm.probes.metrics import average_precision
 
 # features and labels of train and test

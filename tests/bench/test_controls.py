@@ -11,8 +11,8 @@ from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.eurosat import EUROSAT
 from eofm.errors import PixelError
+from eofm.probes.features import Scaling, scale
 from eofm.probes.knn import knn_scores
-from eofm.probes.linear import Scaling, scale
 from eofm.weights.encoder import Encoder
 
 

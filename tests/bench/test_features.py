@@ -19,7 +19,7 @@ from eofm.contract.spec import ImageSpec
 from eofm.datasets.eurosat import EUROSAT
 from eofm.errors import DataError, PixelError, WeightsError
 from eofm.networks.state import state_sha256
-from eofm.probes.linear import Scaling
+from eofm.probes.features import Scaling
 from eofm.weights.encoder import Encoder
 
 SPEC = EUROSAT.spec

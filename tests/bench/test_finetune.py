@@ -34,7 +34,7 @@ from eofm.bench.finetune.trainings import (
 )
 from eofm.bench.sources import Trainee, state_sha256
 from eofm.errors import ConfigError, EofmError, PixelError, TrainingError, WeightsError
-from eofm.probes.linear import ProbeResult
+from eofm.probes.features import ProbeResult
 
 TRAIN, VAL, TEST = (Images(toy_chips(n, seed), 3) for seed, n in enumerate((24, 12, 15)))
 FINETUNE = replace(

@@ -40,7 +40,7 @@ from eofm.datasets.folder import BenchFolderConfig
 from eofm.datasets.images.chips import NO_GROUPS, PLACES, Grouping, groups_sha256, product_in
 from eofm.errors import DataError
 from eofm.probes.bootstrap import Interval, bootstrap_interval, group_numbers, resampled_accuracy
-from eofm.probes.linear import ProbeResult
+from eofm.probes.features import ProbeResult
 from eofm.probes.metrics import Metric
 
 SAMPLE = Sample("set", "official", "ids", "data", 3, 2, 100, True, 0)

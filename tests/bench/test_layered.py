@@ -23,7 +23,8 @@ from eofm.bench.sources import Candidate, EncoderSource, NetworkSource
 from eofm.datasets.eurosat import BenchEurosatConfig
 from eofm.errors import ConfigError
 from eofm.networks.resnet import build_resnet
-from eofm.probes.linear import C11, Labelled, Scaling, linear_probe
+from eofm.probes.features import Labelled, Scaling
+from eofm.probes.linear import C11, linear_probe
 from eofm.weights.encoder import Encoder
 
 

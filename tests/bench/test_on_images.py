@@ -180,7 +180,7 @@ def groups(folder: Path, kind: str, task: Task = TASK, **train: object) -> list[
         Candidate("mine", (NetworkSource("mine", Small().eval(), RECIPE, "toy"),)),
         Candidate("imagestats", (ImageStatistics(),)),
     ]
-    return score_on_images(config, task, candidates, chips, archive)
+    return score_on_images(config, [kind], task, candidates, chips, archive)
 
 
 def test_a_protocol_takes_its_subset_by_hash(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ from eofm.datasets.so2sat import BenchSo2SatConfig
 from eofm.errors import DataError, PixelError, SpecError, SpecMismatch, WeightsError
 from eofm.networks.foundation import DOFA_MICROMETRES, _of_bands
 from eofm.probes.bootstrap import Interval, resampled_accuracy
+from eofm.probes.features import Labelled, ProbeResult, Scaling
 from eofm.probes.knn import knn_scores
-from eofm.probes.linear import Labelled, ProbeResult, Scaling
 from eofm.probes.metrics import Metric, average_precision
 from eofm.store.splits import by_value, hash_order
 from eofm.weights.encoder import Encoder, random_encoder

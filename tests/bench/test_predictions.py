@@ -21,7 +21,7 @@ from eofm.bench.sources import Identity
 from eofm.errors import DataError
 from eofm.probes import linear, logistic
 from eofm.probes.bootstrap import Interval
-from eofm.probes.linear import Labelled, Scaling
+from eofm.probes.features import Labelled, Scaling
 from eofm.probes.metrics import Metric
 
 MODEL = Identity("mine", False, "vit", "a" * 64, "b" * 64, "c" * 64, ("step",), ())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from no_locks import refuse
 
 from eofm.bench.records import Made, Result, Sample, append_results, read_results
 from eofm.bench.reports.tables import table
@@ -238,3 +240,13 @@ def test_samples_are_never_mixed_in_one_table() -> None:
 
     assert 2 == text.count("| model |")
     assert "split `spatial`" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks files otherwise")
+def test_records_are_appended_on_a_disk_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network disks: the benchmark has run for hours, and its records are kept."""
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert 1 == append_results(tmp_path / "r.jsonl", [RESULT])
+    assert [RESULT] == read_results(tmp_path / "r.jsonl")

@@ -20,8 +20,7 @@ from eofm.bench.records import Result, read_results
 from eofm.bench.run import BenchReport, bench
 from eofm.cli import main
 from eofm.contract.imagery import Imagery
-from eofm.datasets.eurosat import CLASSES, BenchEurosatConfig
-from eofm.datasets.eurosat.tiles import open_eurosat
+from eofm.datasets.eurosat import CLASSES, BenchEurosatConfig, open_eurosat
 from eofm.datasets.images.chips import FilePixels, source_of
 from eofm.errors import DataError, PixelError, RasterError, SpecMismatch
 

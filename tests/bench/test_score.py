@@ -19,7 +19,7 @@ from eofm.bench.probes import (
 from eofm.bench.reports.classes import estimates_of
 from eofm.errors import ConfigError
 from eofm.probes.bootstrap import resampled_accuracy
-from eofm.probes.linear import Labelled, ProbeResult, Scaling
+from eofm.probes.features import Labelled, ProbeResult, Scaling
 from eofm.probes.metrics import Metric, average_accuracy, average_precision, overall_accuracy
 
 

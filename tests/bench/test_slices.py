@@ -19,7 +19,7 @@ from eofm.bench.sources import Identity
 from eofm.cli import main
 from eofm.datasets.images.chips import PRODUCTS, product_in
 from eofm.probes.bootstrap import bootstrap_interval, group_numbers, resampled_accuracy
-from eofm.probes.linear import ProbeResult
+from eofm.probes.features import ProbeResult
 from eofm.probes.metrics import Metric
 
 DAYS = ("20170415", "20170720", "20171101", "20171224", "20180110", "20180602")

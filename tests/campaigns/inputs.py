@@ -65,7 +65,7 @@ from eofm.landcover.schemes import read_scheme
 from eofm.landcover.table import open_table
 from eofm.networks.state import read_state
 from eofm.probes.bootstrap import Interval
-from eofm.probes.linear import Labelled, Scaling
+from eofm.probes.features import Labelled, Scaling
 from eofm.probes.metrics import Metric
 from eofm.raster.stac import open_stac
 from eofm.store.choice import read_ids

@@ -27,11 +27,11 @@ from eofm.datasets.bigearthnet import (
     multi_hot,
     to_19,
 )
-from eofm.datasets.bigearthnet.pack import pack_bigearthnet
 from eofm.datasets.bigearthnet.patches import (
     BigEarthNet,
     Listing,
     open_bigearthnet,
+    pack_bigearthnet,
     read_lists,
     read_tables,
 )

@@ -17,8 +17,7 @@ from affine import Affine
 from eofm.cli import main
 from eofm.contract.imagery import NativeImagery
 from eofm.contract.spec import SENSOR_BANDS, Sensor
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import CheckReport, spread
+from eofm.datasets.check import CheckConfig, CheckReport, spread
 from eofm.datasets.check.run import check_data
 from eofm.datasets.eurosat import CLASSES
 from eofm.datasets.ssl4eo import PackSsl4eoConfig

@@ -14,8 +14,7 @@ from affine import Affine
 from eofm.contract.preprocess import Preprocess, plan
 from eofm.contract.recipe import Recipe
 from eofm.contract.spec import STATISTICS, Normalization, Sensor, Unit
-from eofm.datasets.eurosat import CLASSES, FILE_ORDER, SPEC
-from eofm.datasets.eurosat.tiles import open_eurosat
+from eofm.datasets.eurosat import CLASSES, FILE_ORDER, SPEC, open_eurosat
 from eofm.datasets.images.chips import file_pixels, read_batches, source_of, targets_of
 from eofm.datasets.images.class_folders import FolderSplit
 from eofm.errors import ConfigError, DataError, EofmError, RasterError

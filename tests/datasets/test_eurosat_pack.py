@@ -12,8 +12,7 @@ from rasterio.rio.main import main_group
 
 from eofm.cli import main
 from eofm.contract.spec import SENSOR_BANDS, Sensor
-from eofm.datasets.eurosat import CLASSES, FILE_ORDER, PackEurosatConfig
-from eofm.datasets.eurosat.tiles import pack_eurosat
+from eofm.datasets.eurosat import CLASSES, FILE_ORDER, PackEurosatConfig, pack_eurosat
 from eofm.errors import ConfigError, RasterError
 from eofm.store.reader import Store
 

@@ -14,8 +14,8 @@ import pytest
 
 from eofm.cli import main
 from eofm.datasets.bigearthnet import PackBigEarthNetConfig
-from eofm.datasets.bigearthnet.pack import pack_bigearthnet
-from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.bigearthnet.patches import pack_bigearthnet
+from eofm.datasets.check import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.images.packing import SensorsReport
 from eofm.datasets.ssl4eo import PackSsl4eoConfig

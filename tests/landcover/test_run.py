@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from no_locks import refuse
 
 from eofm.errors import ConfigError, LabelError
 from eofm.landcover import jobs
@@ -228,3 +229,14 @@ def test_no_dask(path: Path, tmp_path: Path, monkeypatch) -> None:
 
     assert "eofm[dask]" in str(caught.value.remedy)
     assert not (tmp_path / "l.parquet.parts").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
+def test_on_a_disk_without_locks(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network disks, where a second run would not be noticed."""
+    calm = label(path, tmp_path / "calm.parquet")
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert calm.rows == label(path, tmp_path / "l.parquet").rows
+    assert (tmp_path / "calm.parquet").read_bytes() == (tmp_path / "l.parquet").read_bytes()

@@ -300,7 +300,7 @@ GUARDS = (
     _guard(
         "test_17_neighbours_are_kept_apart",
         (
-            "eofm.datasets.eurosat.tiles:divide_eurosat",
+            "eofm.datasets.eurosat:divide_eurosat",
             "else rule or FolderSplit.SPATIAL",
             "else FolderSplit.STRATIFIED",
         ),

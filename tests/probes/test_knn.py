@@ -16,8 +16,8 @@ from torch import Tensor
 
 from eofm.errors import ConfigError, LabelError
 from eofm.probes import knn
+from eofm.probes.features import Labelled, Scaling
 from eofm.probes.knn import Distance, Neighbours, knn_probe, knn_scores, nearest_mean_probe
-from eofm.probes.linear import Labelled, Scaling
 
 
 def blobs(generator: torch.Generator, samples: int, dims: int, classes: int) -> Labelled:

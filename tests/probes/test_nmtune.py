@@ -10,7 +10,8 @@ from torch import Tensor
 
 from eofm.bench.probes import Splits, choice_of, run_probe
 from eofm.errors import ConfigError, LabelError
-from eofm.probes.linear import Labelled, Scaling, linear_probe
+from eofm.probes.features import Labelled, Scaling
+from eofm.probes.linear import linear_probe
 from eofm.probes.metrics import Metric, overall_accuracy
 from eofm.probes.nmtune import STRENGTHS, Tuner, fit_tuner, nmtune_probe, regulariser
 

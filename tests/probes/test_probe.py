@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from eofm.errors import ConfigError, LabelError, PixelError
+from eofm.probes.features import (
+    Labelled,
+    Scaling,
+    check_features,
+    scale,
+)
 from eofm.probes.linear import (
     C11,
     C40,
-    Labelled,
-    Scaling,
     StrengthGrid,
-    check_features,
     linear_probe,
-    scale,
 )
 from eofm.probes.metrics import average_precision, overall_accuracy
 

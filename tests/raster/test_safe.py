@@ -25,7 +25,7 @@ from safe_product import (
 
 import eofm
 from eofm.contract.spec import BANDS, SENSOR_BANDS, Sensor, Unit
-from eofm.datasets.check.options import CheckConfig
+from eofm.datasets.check import CheckConfig
 from eofm.datasets.check.run import check_data
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles

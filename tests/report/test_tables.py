@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from html_checker import Checker
+from hypothesis import given
+from hypothesis import strategies as st
 from toy_task import RECIPE, SPEC
 
 from eofm.bench.records import Result, read_results
@@ -26,6 +28,8 @@ from eofm.report.tables import (
     facts_html,
     facts_text,
     markdown,
+    printable,
+    shorten,
     tables_html,
 )
 from eofm.store.reader import Store
@@ -273,3 +277,31 @@ def test_names_cannot_break_a_page() -> None:
         assert "script" not in page.seen
         assert bad in page.text
     assert "x\n  one  1" == facts_text("x", {"one": "1", "two": ""})
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_every_text_can_be_encoded_and_holds_nothing_unseen(text: str) -> None:
+    """Halves of surrogate pairs, control characters and turned directions stand as escapes."""
+    shown = printable(text)
+
+    assert shown == shown.encode().decode()
+    assert not set(shown) & set("\x00\x1b\u2028\u2029\u202e\u2066\x85")
+    assert shown == printable(shown)
+
+
+def test_what_can_be_shown_is_left_alone() -> None:
+    """Letters of any script, signs and line ends."""
+    text = "Möhre, 森林, غابة, µ ± × 95 %\n\tnext"
+
+    assert text == printable(text)
+
+
+@given(st.text(), st.integers(4, 40), st.booleans())
+def test_a_short_name_is_short(name: str, length: int, keep_end: bool) -> None:
+    """One line of at most the length; a cut one says so at the side that was cut."""
+    made = shorten(name, length, keep_end=keep_end)
+
+    assert len(made) <= length
+    assert "\n" not in made
+    if len(" ".join(printable(name).split())) > length:
+        assert made.startswith("…") if keep_end else made.endswith("…")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from no_locks import refuse
 from unsealed import unseal_journal
 
 from eofm.contract.imagery import NativeImagery
@@ -341,3 +342,12 @@ def test_wrong_kind(tmp_path: Path, miniature, how: str) -> None:
         writer.finish()
 
     Store(tmp_path / "s").verify()
+
+
+def test_on_a_disk_without_locks(
+    tmp_path: Path, miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network disks, where a second writer would not be noticed."""
+    monkeypatch.setattr("fcntl.flock", refuse)
+    write(tmp_path / "s", miniature)
+    assert ROWS == len(Store(tmp_path / "s"))

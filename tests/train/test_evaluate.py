@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eofm.probes.linear import Labelled, Scaling, StrengthGrid, linear_probe
+from eofm.probes.features import Labelled, Scaling
+from eofm.probes.linear import StrengthGrid, linear_probe
 from eofm.probes.metrics import average_precision
 from eofm.train.evaluate import quick_linear, set_aside
 

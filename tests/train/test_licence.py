@@ -10,7 +10,7 @@ import pytest
 from pretrain_settings import with_groups
 
 from eofm.cli import main
-from eofm.store.reader import Store
+from eofm.store.format import StoreCard
 from eofm.train.config import PretrainConfig
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder
@@ -27,7 +27,7 @@ def own_images(
     make_store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A store of images that nobody knows the licence of."""
-    monkeypatch.setattr(Store, "synthetic", property(lambda store: False))
+    monkeypatch.setattr(StoreCard, "synthetic", property(lambda card: False))
     return make_store(tmp_path / "store")
 
 

@@ -18,7 +18,7 @@ from eofm.contract.spec import DEFAULT_STATISTICS, SENSOR_BANDS, STATISTICS, Nor
 from eofm.loading.views import Views
 from eofm.method import Objective, SoftCon, SoftConConfig, update_teacher
 from eofm.networks.state import InputInit, PositionRecipe
-from eofm.probes.spectrum import effective_rank
+from eofm.probes.features import effective_rank
 from eofm.train.config import AugmentConfig
 from eofm.train.optimizer import parameter_groups, parameter_rates
 from eofm.weights.start import start_from

@@ -16,7 +16,6 @@ from typing import Any, Final
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -31,6 +30,7 @@ from eofm.bench.finetune.trainings import (
     shuffled,
 )
 from eofm.errors import TrainingError
+from eofm.probes.features import class_loss
 
 __all__ = ["Epoch", "FitModule", "fit", "parameter_groups", "rate_at"]
 
@@ -102,7 +102,7 @@ class FitModule(L.LightningModule):
         generator = torch.Generator().manual_seed((self.seed + 1) * 2_000_003 + step)
         draw = draw_views(self.training_.augmentation, len(batch.target), generator)
         logits = self.model(self._vectors(batch, draw))
-        loss = sum((_loss(one, batch.target) for one in logits), logits.new_zeros(()))
+        loss = sum((class_loss(one, batch.target) for one in logits), logits.new_zeros(()))
         if self.moves and not torch.isfinite(loss):
             raise TrainingError(
                 "the loss is not finite",
@@ -138,13 +138,6 @@ class FitModule(L.LightningModule):
         total = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, lambda step: rate_at(step, total, self.training_))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return cross entropy, or the mean of binary cross entropies for several classes."""
-    if target.ndim == 1:
-        return functional.cross_entropy(logits, target)
-    return functional.binary_cross_entropy_with_logits(logits, target.to(logits))
 
 
 def rate_at(step: int, total: int, training: Training) -> float:

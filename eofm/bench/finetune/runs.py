@@ -27,7 +27,6 @@ from eofm.bench.features import check_layers, code_sha256, nothing_to_read
 from eofm.bench.finetune.classifier import Classifier, Head, features, precision_of, predict
 from eofm.bench.finetune.trainings import (
     NO_FAULTS,
-    TRAININGS,
     Case,
     Images,
     Training,
@@ -54,11 +53,9 @@ from eofm.formats.foreign import foreign, opened, read_bounded, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.networks.state import state_sha256
-from eofm.probes import linear as probe
-from eofm.probes import spectrum as spectra
-from eofm.probes.linear import ProbeResult, check_features
+from eofm.probes import features as probed
+from eofm.probes.features import ProbeResult, Spectrum, check_features, spectrum_of
 from eofm.probes.metrics import BATCH, Metric, batched_average_precision
-from eofm.probes.spectrum import Spectrum, spectrum_of
 from eofm.store.splits import SPLITS, subset_hash
 from eofm.terminal import track
 
@@ -70,7 +67,6 @@ __all__ = [
     "TrainingJob",
     "run_job",
     "score_on_images",
-    "trained_kinds",
     "trainees_of",
 ]
 
@@ -426,11 +422,6 @@ _CODE: Final = ("classifier.py", "fit.py", "runs.py", "trainings.py")
 _SHARE: Final = 10
 
 
-def trained_kinds(config: BenchConfig) -> tuple[str, ...]:
-    """Return the probes of the settings that are trained on images."""
-    return tuple(kind for kind in config.probes if kind in TRAININGS)
-
-
 def trainees_of(candidate: Candidate) -> tuple[Trainee, ...]:
     """Return a candidate's networks; empty if one of its parts cannot be trained."""
     found = []
@@ -445,18 +436,20 @@ def trainees_of(candidate: Candidate) -> tuple[Trainee, ...]:
 
 def score_on_images(
     config: BenchConfig,
+    kinds: Sequence[str],
     task: Task,
     candidates: Sequence[Candidate],
     chips: Chips,
     archive: Archive,
 ) -> list[Group]:
-    """Train and score the probes of the settings that are trained on images.
+    """Train and score probes on images.
 
     Controls without a network cannot be trained, and have no row. Probes in the archive are not
     trained again.
 
     Args:
         config: The settings.
+        kinds: The probes, keys of `eofm.bench.finetune.trainings.TRAININGS`.
         task: The task.
         candidates: Models to score.
         chips: The images.
@@ -471,7 +464,7 @@ def score_on_images(
         DataError: If predictions or journal cannot be stored.
     """
     groups = []
-    for kind in trained_kinds(config):
+    for kind in kinds:
         runs = _runs(kind, config, task, candidates, chips, archive)
         scored = {(run.name, kind): run.score() for run in track(runs, f"training {kind}")}
         place = runs[0].place
@@ -512,9 +505,7 @@ class _ProbeRun:
             *(model.weights_sha256 or model.about, model.recipe_sha256, model.plan_sha256),
             *model.waivers,
             *(self.training.spelled(self.kind, self.seed), archive.metrics),
-            code_sha256(
-                *(str(here / name) for name in _CODE), str(probe.__file__), str(spectra.__file__)
-            ),
+            code_sha256(*(str(here / name) for name in _CODE), str(probed.__file__)),
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

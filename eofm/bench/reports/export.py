@@ -38,12 +38,12 @@ from eofm.bench.segmentation import PROMPT, SEGMENTATION
 from eofm.bench.sources import FORCED_FLAG, NONSTANDARD
 from eofm.datasets.registry import task_filter
 from eofm.errors import ConfigError, DataError
+from eofm.io import write_file
 from eofm.probes.bootstrap import FEWEST_GROUPS, enough_groups, unit_count
 from eofm.probes.metrics import confusion_matrix
 from eofm.report import output, pages, plots
-from eofm.report.output import shorten, write_file
 from eofm.report.plots import Estimate
-from eofm.report.tables import markdown
+from eofm.report.tables import markdown, shorten
 
 if TYPE_CHECKING:
     from eofm.report.output import Figure

@@ -35,8 +35,7 @@ from eofm.datasets.base import (
     sensors_of,
     short_sensor,
 )
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described
+from eofm.datasets.check import CheckConfig, Described
 from eofm.datasets.images.chips import Grouping
 from eofm.errors import ConfigError, LabelError
 from eofm.settings import checked_settings
@@ -502,7 +501,7 @@ DATASET: Final = Dataset(
     packing=Packing(
         "pack BigEarthNet v1 or v2, with official labels and splits",
         PackBigEarthNetConfig,
-        "eofm.datasets.bigearthnet.pack:pack_bigearthnet",
+        "eofm.datasets.bigearthnet.patches:pack_bigearthnet",
         (
             "eofm pack bigearthnet --root DIR --sensor s2-l2a --split train --out STORE",
             "eofm pack bigearthnet --root DIR --metadata DIR --sensor s1-grd --classes 19 \\",

@@ -30,8 +30,8 @@ from eofm.contract.validity import (
     find_doubts,
     measured_of,
 )
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import (
+from eofm.datasets.check import (
+    CheckConfig,
     CheckGroup,
     CheckReport,
     Described,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from eofm.contract.imagery import Imagery as Imagery  # noqa: PLC0414 (exported)
     from eofm.raster.grid import Grid, Window
-    from eofm.raster.source import RasterSource
+    from eofm.raster.source import RasterSource as RasterSource  # noqa: PLC0414 (exported)
 
 __all__ = [
     "NO_GROUPS",

@@ -21,8 +21,7 @@ from eofm.datasets.base import (
     check_sensors,
     check_workers,
 )
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described
+from eofm.datasets.check import CheckConfig, Described
 from eofm.errors import ConfigError
 from eofm.settings import checked_settings
 

@@ -37,8 +37,7 @@ from pathlib import Path
 from typing import Final
 
 from eofm.contract.spec import Sensor
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import CheckGroup, Described, Finding, Subject
+from eofm.datasets.check import CheckConfig, CheckGroup, Described, Finding, Subject
 from eofm.datasets.ssl4eo import FOLDERS, SEASONS, UNITS
 from eofm.errors import LabelError, RasterError
 from eofm.landcover.schemes import SCHEMES

@@ -8,9 +8,8 @@ one.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -24,6 +23,7 @@ from eofm.contract.validity import Doubt
 from eofm.datasets.images.places import Places, find_places, known_unit, state_units
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.errors import ConfigError, DataError, LabelError, PixelError, StoreError
+from eofm.io import prefetched
 from eofm.landcover.maps import DatePattern, LandCover, MapsOnGrid, find_maps
 from eofm.landcover.multilabel import Reason
 from eofm.landcover.schemes import SCHEMES, find_scheme
@@ -416,16 +416,5 @@ def _ahead(
     if workers == 1:
         yield from ((chunk, read(chunk)) for chunk in chunks)
         return
-    begun: deque[tuple[_Chunk, Future[list[_Row]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        try:
-            for chunk in chunks:
-                begun.append((chunk, pool.submit(read, chunk)))
-                if len(begun) > workers:
-                    first, future = begun.popleft()
-                    yield first, future.result()
-            while begun:
-                first, future = begun.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from prefetched(chunks, lambda chunk: pool.submit(read, chunk), workers)

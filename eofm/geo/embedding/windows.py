@@ -14,9 +14,8 @@ Shapes: T patches per side of a window, of p pixels each; C bands, h by w pixels
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.contract.spec import ImageSpec
-from eofm.io import Closing
+from eofm.io import Closing, prefetched
 from eofm.raster.grid import Grid, Window
 from eofm.raster.scene import OpenScene, Scene
 from eofm.raster.tags import CloudMask
@@ -361,29 +360,17 @@ class Readers(Closing):
     def ahead(
         self, tasks: Iterable[T], read: Callable[[GroundReader, T], R]
     ) -> Iterator[tuple[T, R]]:
-        """Yield each task with its result, in order.
+        """Return each task with its result, in order.
 
         Args:
             tasks: What to read.
             read: Reads one task, in a thread.
         """
-        waiting: deque[tuple[T, Future[R]]] = deque()
-        rest = iter(tasks)
-        try:
-            while True:
-                for task in rest:
-                    waiting.append(
-                        (task, self._pool.submit(lambda t: read(self._reader(), t), task))
-                    )
-                    if len(waiting) > self._threads:
-                        break
-                if not waiting:
-                    return
-                task, future = waiting.popleft()
-                yield task, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        return prefetched(
+            tasks,
+            lambda task: self._pool.submit(lambda: read(self._reader(), task)),
+            self._threads,
+        )
 
     def close(self) -> None:
         """Wait for the threads, and close the files."""

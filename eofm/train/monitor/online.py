@@ -30,8 +30,8 @@ from eofm.contract.recipe import CHECKED
 from eofm.errors import ConfigError
 from eofm.loading.views import views_for
 from eofm.method import LabelSimilarity, label_similarity
+from eofm.probes.features import effective_rank, within_class_rank
 from eofm.probes.metrics import average_precision
-from eofm.probes.spectrum import effective_rank, within_class_rank
 from eofm.store.choice import held_out
 from eofm.store.reader import Store
 from eofm.train.config import PretrainConfig
@@ -40,8 +40,7 @@ from eofm.train.evaluate import knn_votes, quick_linear, why_no_probe
 from eofm.train.module import PretrainModule
 from eofm.train.monitor.run_log import RunLog
 from eofm.train.monitor.throughput import Throughput
-from eofm.weights.encoder import Encoder
-from eofm.weights.load import make_card
+from eofm.weights.encoder import Encoder, make_card
 
 __all__ = [
     "EARLY_STEPS",

@@ -13,8 +13,7 @@ from typing import ClassVar, Final, Literal
 from eofm.bench.config import BenchConfig
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.base import Benchmark, Dataset, FolderLayout, Loaded, Packing, Task
-from eofm.datasets.check.options import CheckConfig
-from eofm.datasets.check.report import Described, described_chips
+from eofm.datasets.check import CheckConfig, Described, described_chips
 from eofm.datasets.images.chips import Chip, Chips, file_pixels
 from eofm.store.splits import SPLITS
 

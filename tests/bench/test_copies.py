@@ -10,10 +10,10 @@ import pytest
 import rasterio
 from affine import Affine
 
+from eofm.bench.samples import copies_in_test, copy_remarks, values_sha256
 from eofm.cli import main
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.datasets.images.chips import Chip, FilePixels
-from eofm.datasets.images.copies import copies_in_test, copy_remarks, values_sha256
 from eofm.raster.source import RasterSource
 
 BANDS = ("B02", "B03", "B04", "B08")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eofm.probes.spectrum import (
+from eofm.probes.features import (
     Spectrum,
     decay_exponent,
     effective_rank,

@@ -1,7 +1,8 @@
-"""How a record was made."""
+"""How a record, a run and a card were made: versions of libraries, and the commit."""
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from pathlib import Path
 
@@ -9,16 +10,19 @@ import pytest
 import torch
 
 import eofm
-from eofm.bench import records as provenance
+from eofm.bench import records
+from eofm.environment import commit, versions_of
+from eofm.train.run_folder import environment
 
 
-def test_versions_name_what_computes_scores() -> None:
-    """The package, the language and the libraries a score may depend on."""
-    versions = provenance.library_versions()
+def test_versions_are_those_of_the_code_that_runs() -> None:
+    """The package on the path, whatever is installed; torch with its build; none is invented."""
+    versions = versions_of(("eofm", "python", "torch", "numpy", "not_a_library"))
 
     assert eofm.__version__ == versions["eofm"]
-    assert torch.__version__.partition("+")[0] in versions["torch"]
-    assert {"python", "numpy", "timm", "rasterio"} < set(versions)
+    assert str(torch.__version__) == versions["torch"]
+    assert platform.python_version() == versions["python"]
+    assert "unknown" == versions["not_a_library"]
 
 
 def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +31,7 @@ def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.M
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.setattr(eofm, "__file__", str(package / "__init__.py"))
-    assert "" == provenance.commit()
+    assert "" == commit()
 
     def git(*words: str) -> None:
         identity = ("-c", "user.name=t", "-c", "user.email=t@t")
@@ -37,16 +41,18 @@ def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.M
 
     git("init")
     git("commit", "--allow-empty", "-m", "foreign")
-    assert "" == provenance.commit()
+    assert "" == commit()
+    assert environment("cpu")["commit"] is None
     git("add", "eofm")
     git("commit", "-m", "ours")
-    clean = provenance.commit()
+    clean = commit()
     (package / "__init__.py").write_text("x = 1\n")
 
     assert 40 == len(clean)
-    assert f"{clean}-dirty" == provenance.commit()
+    assert environment("cpu")["commit"] == f"{clean}-dirty"
+    assert f"{clean}-dirty" == commit()
 
 
 def test_the_processor_is_told() -> None:
     """Device and threads, as text."""
-    assert provenance.device_name(torch.device("cpu")).startswith("cpu, ")
+    assert records.device_name(torch.device("cpu")).startswith("cpu, ")
