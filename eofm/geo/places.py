@@ -6,7 +6,7 @@ split, so that a layer dissolved by class still has as many polygons as were dra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from eofm.environment import geo_library
 from eofm.errors import LabelError
+from eofm.formats.foreign import foreign
 from eofm.geo.maps_config import HIGHEST_LATITUDE, HIGHEST_LONGITUDE
 from eofm.landcover.polygons import (
     AREAS,
@@ -23,6 +25,7 @@ from eofm.landcover.polygons import (
     check_filled,
     check_shapes,
     layer_of_frame,
+    of_layer,
     read_vectors,
 )
 from eofm.raster.grid import crs_text, read_crs
@@ -30,10 +33,10 @@ from eofm.raster.grid import crs_text, read_crs
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from geopandas import GeoDataFrame
+    from geopandas import GeoDataFrame, GeoSeries
 
-    # sources of features: a file or a GeoDataFrame
-    PlacesLike: TypeAlias = str | Path | GeoDataFrame
+    # sources of features: a file, a table or GeoJSON
+    PlacesLike: TypeAlias = str | Path | GeoDataFrame | GeoSeries | Mapping[str, Any]
 
 __all__ = [
     "MOST_CLASSES",
@@ -82,7 +85,7 @@ def read_places(given: PlacesLike) -> LabelledPlaces:
 
     Args:
         given: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet of one layer; or a
-            GeoDataFrame.
+            GeoDataFrame, a GeoSeries, or a GeoJSON mapping of features.
 
     Raises:
         ConfigError: If the libraries that read them are not installed.
@@ -124,18 +127,57 @@ def _named(value: object) -> str | None:
 
 def _layer(given: PlacesLike) -> VectorLayer:
     if not isinstance(given, str | Path):
-        if not hasattr(given, "geometry") or not hasattr(given, "crs"):
-            raise LabelError(
-                "these are not polygons or points",
-                found=f"an object of type {type(given).__name__}",
-                expected="a file, or a GeoDataFrame",
-                remedy='geopandas.read_file("FILE")',
-            )
-        return layer_of_frame(given, Path("GeoDataFrame"))
+        return layer_of_frame(_as_frame(given), Path(type(given).__name__))
     file = Path(given)
-    if not file.exists():
-        raise LabelError("there is no such file of polygons or points", where=file)
+    try:
+        there = of_layer(file)[0].exists()
+    except OSError:  # text that is too long for a name, such as GeoJSON
+        there = False
+    if not there:
+        shown = str(given)
+        raise LabelError(
+            "there is no such file of polygons or points",
+            where=shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}...",
+        )
     return read_vectors(file)
+
+
+_LONGEST_NAME: Final = 255
+_OF_POINTS: Final = (
+    "geopandas.GeoDataFrame(table, geometry=geopandas.points_from_xy(table.x, table.y), "
+    'crs="EPSG:4326")'
+)
+
+
+def _as_frame(given: object) -> GeoDataFrame:
+    """Return a GeoDataFrame, a GeoSeries or a GeoJSON mapping as a GeoDataFrame.
+
+    Raises:
+        LabelError: If it is none of them, or has no geometry.
+    """
+    geopandas = geo_library("geopandas", "polygons need a library that is not installed")
+    if isinstance(given, geopandas.GeoSeries):
+        return geopandas.GeoDataFrame(geometry=given)
+    if isinstance(given, Mapping) and "type" in given:
+        bare = {"type": "Feature", "properties": {}, "geometry": given}
+        features = given.get("features", [bare if "coordinates" in given else given])
+        with foreign(LabelError, "the GeoJSON cannot be read", where="GeoJSON"):
+            return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")  # RFC 7946
+    remedy = 'geopandas.read_file("FILE")'
+    if hasattr(given, "columns"):
+        if hasattr(given, "geometry") and hasattr(given, "crs"):
+            return given
+        remedy = _OF_POINTS
+    elif hasattr(given, "geom_type"):
+        remedy = 'geopandas.GeoSeries([shape], crs="EPSG:4326")'
+    elif isinstance(given, list | tuple) and given and hasattr(given[0], "geom_type"):
+        remedy = 'geopandas.GeoSeries(shapes, crs="EPSG:4326")'
+    raise LabelError(
+        "these are not polygons or points with a CRS",
+        found=f"an object of type {type(given).__name__}",
+        expected="a file, a GeoDataFrame or GeoSeries, or features of GeoJSON",
+        remedy=remedy,
+    )
 
 
 def _check(layer: VectorLayer) -> None:

@@ -33,7 +33,7 @@ from eofm.landcover.multilabel import (
     strange_codes,
     unknown_codes,
 )
-from eofm.landcover.polygons import VECTORS, PolygonReader, read_layer
+from eofm.landcover.polygons import VECTORS, PolygonReader, of_layer, read_layer
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, MapReader, box_in, fill, opened, overlapping
 from eofm.raster.folder import walk_files
@@ -537,7 +537,7 @@ def find_maps(
                 _ListedMap(f, f.relative_to(path).with_suffix("").as_posix(), folder=path)
                 for f in files
             ]
-        elif not path.exists():
+        elif not of_layer(path)[0].exists():
             raise LabelError("there is no such land-cover map", where=path)
         elif path.suffix.lower() in _LISTS and not (path.suffix == ".geojson" and field):
             listed += _stac_maps(path, asset)
@@ -552,7 +552,7 @@ def _described(listed: _ListedMap, dates: DatePattern | None, field: str | None)
     file, period = listed.file, listed.period
     if period is None and dates is not None:
         period = dates.find(file.name)
-    if file.suffix.lower() in VECTORS:
+    if of_layer(file)[0].suffix.lower() in VECTORS:
         layer = read_layer(file, field)
         return MapFile(file, listed.name, layer.crs, layer.bounds, None, period, None, field)
     with opened(file) as dataset:

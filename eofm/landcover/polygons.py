@@ -46,6 +46,7 @@ __all__ = [
     "check_filled",
     "check_shapes",
     "layer_of_frame",
+    "of_layer",
     "pixels_of",
     "polygon_library",
     "read_layer",
@@ -58,6 +59,9 @@ AREAS: Final = frozenset({"Polygon", "MultiPolygon"})
 # Straight edges in one CRS are curves in another: across a window they are cut into so many parts.
 _PARTS: Final = 128
 _NAMED: Final = 5
+
+
+FORMATS: Final = "GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet"
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def read_layer(file: Path, field: str | None) -> Layer:
             such field, or holds something else than valid polygons.
     """
     try:
-        state = file.stat()
+        state = of_layer(file)[0].stat()
     except OSError as error:
         raise LabelError("there is no such land-cover map", where=file) from error
     return _read(file, field, state.st_mtime_ns, state.st_size)
@@ -189,41 +193,68 @@ def polygon_library(name: str, file: Path) -> ModuleType:
     return geo_library(name, "polygons need libraries that are not installed", file)
 
 
+_LAYER: Final = "|layername="
+
+
+def of_layer(file: Path) -> tuple[Path, str | None]:
+    """Return the file and the layer of a name as QGIS writes it: `a.gpkg|layername=roads`."""
+    path, _, layer = str(file).partition(_LAYER)
+    return Path(path), layer or None
+
+
 def read_vectors(file: Path) -> VectorLayer:
-    """Read the features of a file of one layer.
+    """Read the features of a layer.
 
     Args:
-        file: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet.
+        file: GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet; one of several layers is
+            named as in QGIS, `a.gpkg|layername=roads`.
 
     Raises:
         ConfigError: If the libraries that read them are not installed.
-        LabelError: If the file cannot be read, or has several layers.
+        LabelError: If the file cannot be read, has several layers, or not the one that is named.
     """
     if file.suffix.lower() in PARQUETS:
         return _of_parquet(file)
+    if file.is_dir() and file.suffix.lower() != ".gdb":
+        raise LabelError(
+            "a folder is no layer of polygons",
+            found="a folder",
+            expected=FORMATS,
+            where=file,
+            remedy="name a file in it",
+        )
     if file.suffix.lower() == ".csv":
         made = quote(str(file.with_suffix(".gpkg")))
         raise LabelError(
             "a table of text has no geometry",
             found="CSV",
-            expected="GeoPackage, GeoJSON, Shapefile, FlatGeobuf or GeoParquet",
+            expected=FORMATS,
             where=file,
             remedy="if its columns x and y are longitude and latitude: "
             'python -c "import geopandas, pandas, sys; t = pandas.read_csv(sys.argv[1]); '
             "geopandas.GeoDataFrame(t, geometry=geopandas.points_from_xy(t.x, t.y), "
             f"crs='EPSG:4326').to_file(sys.argv[2])\" {quote(str(file))} {made}",
         )
+    path, layer = of_layer(file)
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
     with foreign(LabelError, "the polygons cannot be read", where=file):
-        layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
-        if len(layers) != 1:
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if layer is not None and layer not in layers:
+            raise LabelError(
+                "the file holds no such layer",
+                found=", ".join(layers) or "no layer",
+                expected=layer,
+                where=path,
+                remedy=f"name one, as in {quote(f'{path}{_LAYER}{layers[0]}')}" if layers else None,
+            )
+        if layer is None and len(layers) != 1:
             raise LabelError(
                 "a file of polygons must hold one layer",
                 found=f"{len(layers)} layers: {', '.join(layers)}",
                 where=file,
-                remedy="write the layer with the classes into a file of its own",
+                remedy=f"name one, as in {quote(f'{path}{_LAYER}{layers[0]}')}" if layers else None,
             )
-        meta, _, shapes, columns = pyogrio.raw.read(file)
+        meta, _, shapes, columns = pyogrio.raw.read(path, layer=layer or layers[0])
         plain = {
             str(name): tuple(v.item() if isinstance(v, np.generic) else v for v in column)
             for name, column in zip(meta["fields"], columns, strict=True)
@@ -246,6 +277,14 @@ def layer_of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
         frame: The features.
         name: Their name in messages.
     """
+    names = [str(column) for column in frame.columns]
+    if len(set(names)) < len(names):
+        raise LabelError(
+            "two columns of the table have one name",
+            found=", ".join(sorted({one for one in names if names.count(one) > 1})),
+            where=name,
+            remedy="rename one of them, as by table.columns = [...]",
+        )
     own = frame.geometry.name
     columns: dict[str, tuple[object, ...]] = {
         str(column): tuple(frame[column].tolist()) for column in frame.columns if column != own

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import shapely
 
@@ -144,7 +146,7 @@ def test_blanks_around_a_class_are_none_of_its_name() -> None:
         read_labels(frame.assign(**{"class": ["a", "b", "  "]}), "class")
     with pytest.raises(LabelError, match="not polygons or points") as wrong:
         read_labels(frame.drop(columns="geometry"), "class")
-    assert "geopandas.read_file" in str(wrong.value.remedy)
+    assert "points_from_xy" in str(wrong.value.remedy)
 
 
 @pytest.mark.parametrize("suffix", sorted(VECTORS - {".geojson"}))
@@ -166,3 +168,67 @@ def test_an_area_that_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / name).write_text("no polygons")
         with pytest.raises(DataError, match="cannot be read"):
             read_area(str(tmp_path / name), "EPSG:4326")
+
+
+def test_other_objects_of_places_are_read_alike() -> None:
+    """A GeoSeries and GeoJSON mappings were foreign exceptions, or refused."""
+    squares = frame()
+    whole = json.loads(squares.to_json())
+
+    for given in (squares.geometry, whole):
+        found = read_places(given)
+        assert all(shapely.equals([SQUARE, OTHER], found.shapes))
+        assert 4326 == found.crs.to_epsg()
+    assert ("wood", "lake") == read_labels(whole, "class").values
+    assert 1 == len(read_places(whole["features"][0]))
+    assert OTHER.equals(read_places(OTHER.__geo_interface__).shapes[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (SQUARE, 'geopandas.GeoSeries([shape], crs="EPSG:4326")'),
+        ([SQUARE, OTHER], 'geopandas.GeoSeries(shapes, crs="EPSG:4326")'),
+        (pandas.DataFrame({"x": [9.0], "y": [48.0]}), "points_from_xy"),
+        (geopandas.GeoDataFrame({"x": [9.0], "y": [48.0]}), "points_from_xy"),
+    ],
+)
+def test_what_has_no_crs_or_no_geometry_is_told_how_to_get_one(given: object, remedy: str) -> None:
+    """The remedy is an expression whose value is read."""
+    with pytest.raises(LabelError, match="with a CRS") as caught:
+        read_places(given)
+    assert remedy in str(caught.value.remedy)
+    names = {"geopandas": geopandas, "shape": given, "shapes": given, "table": given}
+
+    assert len(read_places(eval(str(caught.value.remedy), names))) > 0
+
+
+def test_a_layer_of_several_is_named_as_in_qgis(tmp_path: Path) -> None:
+    """The remedy names a layer; one that is not there is told from it; a folder is no layer."""
+    file = tmp_path / "two.gpkg"
+    frame().to_file(file, layer="first one")
+    frame(SQUARE).to_file(file, layer="other")
+    with pytest.raises(LabelError, match="must hold one layer") as caught:
+        read_labels(file, "class")
+    named = shlex.split(str(caught.value.remedy).partition("as in ")[2])[0]
+
+    assert 2 == len(read_labels(named, "class"))
+    assert 1 == len(read_places(f"{file}|layername=other"))
+    with pytest.raises(LabelError, match="no such layer") as caught:
+        read_places(f"{file}|layername=oter")
+    assert "first one, other" == caught.value.found
+    with pytest.raises(LabelError, match="folder is no layer"):
+        read_places(tmp_path)
+    with pytest.raises(LabelError, match="no such file"):
+        read_places("{" + "x" * 5000 + "}")
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    """Which of them was meant is not known; it was an AttributeError."""
+    twice = frame().set_axis(["class", "geometry"], axis=1)
+    twice = geopandas.GeoDataFrame(
+        pandas.concat([twice, twice[["class"]]], axis=1), geometry="geometry", crs="EPSG:4326"
+    )
+    with pytest.raises(LabelError, match="one name") as caught:
+        read_labels(twice, "class")
+    assert "class" == caught.value.found

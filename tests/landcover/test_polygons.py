@@ -259,6 +259,18 @@ def test_layers_that_are_none(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
+def test_a_layer_of_several_is_a_map(tmp_path: Path) -> None:
+    """Named as in QGIS, by the remedy of the file that holds several."""
+    geopandas = pytest.importorskip("geopandas")
+    whole, two = layer(tmp_path / "whole.gpkg"), layer(tmp_path / "two.gpkg")
+    geopandas.read_file(whole).to_file(two, layer="more")
+    with pytest.raises(LabelError, match="one layer") as caught:
+        read(two)
+    named = shlex.split(str(caught.value.remedy).partition("as in ")[2])[0]
+
+    np.testing.assert_array_equal(read(whole), read(Path(named)))
+
+
 def test_the_remedies(tmp_path: Path) -> None:
     """What the errors say is done, and done so the layer is read: scheme, field, CRS, validity."""
     path = layer(tmp_path / "p.gpkg", **{"class": ["wood", "moor"]})

@@ -223,6 +223,7 @@ def imagery(modality: str) -> Imagery:
     ramp = torch.linspace(-3, 3, 224 * 224).reshape(224, 224)
     pixels = mean[:, None, None] + std[:, None, None] * ramp
     sensor, unit = (Sensor.S2_L1C, Unit.DN) if modality == "s2" else (Sensor.S1_GRD, Unit.DB)
+    pixels = pixels.clamp(min=-1000) if modality == "s2" else pixels  # no digital number is less
     spec = ImageSpec(sensor, tuple(BANDS[modality]), unit, (224, 224), 10.0)
     return Imagery(pixels[None].float(), spec, torch.ones((1, 224, 224), dtype=torch.bool))
 
