@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AREAS",
+    "FORMATS",
     "PARQUETS",
     "VECTORS",
     "Layer",
