@@ -24,6 +24,7 @@ from eofm.errors import EofmError
 
 __all__ = [
     "CHECKSUM",
+    "CRC",
     "SETTLED_NS",
     "digest",
     "file_sha256",
@@ -121,7 +122,9 @@ def read_bounded(path: Path, limit: int) -> bytes:
 # ---------------------------------------------------------------------------------------- checksums
 
 CHECKSUM: Final = "checksum"
-_MARK: Final = b', "crc32": "'
+CRC: Final = "crc32"
+"""Key of the checksum that ends a line of JSON."""
+_MARK: Final = b', "%s": "' % CRC.encode()
 _END: Final = b'"}\n'
 _CRC_CHARACTERS: Final = 8
 

@@ -175,8 +175,9 @@ DAMAGED: Final = "damaged"
 def _results(path: Path) -> dict[str, Any]:
     """Return the results of a run; only `DAMAGED` if the checksum of the file differs."""
     content, right = opened(_json(path))
-    damaged = right is False or (not content and path.is_file())
-    return {DAMAGED: True} if damaged else content
+    if right is None and path.is_file():  # version 0.1 wrote scores without checksum and verdict
+        right = "scores" in content and "verdict" not in content
+    return {DAMAGED: True} if right is False else content
 
 
 def _json(path: Path) -> dict[str, Any]:

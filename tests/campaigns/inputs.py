@@ -51,7 +51,7 @@ from eofm.cli.program import UsageError, parse
 from eofm.contract.recipe import Pooling
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import DataError, EofmError
-from eofm.formats.foreign import sealed
+from eofm.formats.foreign import sealed, sealed_line
 from eofm.geo.cells import cells_of
 from eofm.geo.embedding.job import Work
 from eofm.geo.embedding_files import open_embeddings, write_chips, write_tiff, write_zarr
@@ -77,7 +77,7 @@ from eofm.store.reader import Store
 from eofm.store.stats import make_statistics, read_statistics
 from eofm.store.writer import StoreWriter
 from eofm.train.config import PretrainConfig, ReportConfig, RunConfig
-from eofm.train.figures import read_record
+from eofm.train.figures import DAMAGED, read_record
 from eofm.train.report import page_of
 from eofm.train.run_folder import RunFolder, open_folder
 from eofm.weights.download import read_record as read_download
@@ -603,22 +603,30 @@ def _read_run(file: Path) -> object:
     return open_folder(asked)
 
 
+_ROWS: Final = 8  # of a run's numbers
+
+
 def _run_record(folder: Path, name: str) -> Path:
     _run_settings(folder)
-    rows = [{"step": step, "epoch": 0, "loss": 1.0 / step, "lr": 0.1} for step in range(1, 9)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [
+        {"step": step, "epoch": 0, "loss": 1.0 / step, "lr": 0.1} for step in range(1, _ROWS + 1)
+    ]
+    (folder / "metrics.jsonl").write_bytes(b"".join(map(sealed_line, rows)))
     (folder / "environment.json").write_text(json.dumps({"started": "2026", "device": "cpu"}))
     score = {"name": "student", "knn": 0.5, "linear": 0.6}
     results = {"synthetic": True, "sensor": "s2-l1c", "classes": ["a"], "train_scenes": 9,
                "held_out_scenes": 9, "probe_failed": None, "scores": [score], "intervals": [],
                "verdict": "fine", "train_seconds": 1.0}  # fmt: skip
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "results.json").write_text(json.dumps(sealed(results)))
     return folder / name
 
 
 def _read_record_of_run(file: Path) -> object:
     record = read_record(file.parent)
     page = page_of(record, ReportConfig([str(file.parent)]))
+    rows = len(record.steps["loss"][0]) if "loss" in record.steps else 0
+    if rows < _ROWS or record.results.get(DAMAGED):
+        raise DataError("damage was left out of the page, with a warning", where=file)
     return repr(record.steps), record.results, record.environment, page.verdict.split(" was ")[0]
 
 
@@ -684,8 +692,8 @@ CASES: Final[Mapping[str, Case]] = {
     "polygons.geojson": Case(_polygons("p.geojson"), _read_polygons, mutations.of_json),
     "polygons.parquet": Case(_polygons("p.parquet"), _read_polygons, mutations.of_parquet),
     "run: config.yaml": Case(_run_settings, _read_run, mutations.of_text),
-    "run: results.json": Case(lambda d: _run_record(d, "results.json"), _read_record_of_run, mutations.of_json),
-    "run: metrics.jsonl": Case(lambda d: _run_record(d, "metrics.jsonl"), _read_record_of_run, mutations.of_text),
+    "run: results.json": Case(lambda d: _run_record(d, "results.json"), _read_record_of_run, mutations.of_json, True, _forge_json),
+    "run: metrics.jsonl": Case(lambda d: _run_record(d, "metrics.jsonl"), _read_record_of_run, mutations.of_text, True),
     "settings of a verb": Case(_written("s.yaml", _WORDS), _read_words, mutations.of_text),
 }  # fmt: skip
 

@@ -261,6 +261,24 @@ def test_a_record_reads_what_a_killed_run_left(tmp_path: Path) -> None:
     assert record.setting("monitor", "scenes") is None
 
 
+@pytest.mark.parametrize(
+    ("content", "damaged"),
+    [
+        ({"scores": []}, False),  # of version 0.1
+        ({"scores": [], "verdict": "better", "checKsum": "0" * 64}, True),
+        ({"": None}, True),
+    ],
+)
+def test_results_without_a_checksum_are_those_of_version_0_1(
+    content: dict[str, object], damaged: bool, tmp_path: Path
+) -> None:
+    """A damaged name of the checksum made the rest unprotected, and it was shown."""
+    (tmp_path / "config.yaml").write_text("optim: {batch: 8}\n")
+    (tmp_path / "results.json").write_text(json.dumps(content))
+
+    assert damaged == (DAMAGED in read_record(tmp_path).results)
+
+
 # ------------------------------------------------------------------------------- pieces
 
 

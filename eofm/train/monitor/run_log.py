@@ -23,8 +23,10 @@ from typing import Final, Protocol
 import lightning as L
 
 from eofm.errors import ConfigError, EofmError, TrainingError
+from eofm.formats.foreign import CRC, line_is_whole, sealed_line
 from eofm.formats.text import parse_json, split_lines
 from eofm.io import replacing
+from eofm.terminal import notice
 from eofm.train.distributed import Stopped
 
 __all__ = [
@@ -329,17 +331,45 @@ class StepLog(L.Callback):
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a file; an incomplete line of a killed run is skipped."""
-    rows = []
-    if path.is_file():
-        for _, line in split_lines(path.read_bytes()):
-            try:
-                row = parse_json(line, nan=True)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict) and _is_row(row):
-                rows.append(row)
+    """Return the rows of a file.
+
+    Damaged and repeated rows are left out with a warning that names their lines: rows have a
+    checksum, which those of version 0.1 lack. The incomplete last line of a killed run is left out without a word.
+    """
+    rows: list[dict[str, float]] = []
+    damaged: list[int] = []
+    seen: set[bytes] = set()
+    data = path.read_bytes() if path.is_file() else b""
+    for number, line in split_lines(data):
+        row = None if line in seen else _read_row(line)
+        seen.add(line)
+        if row is not None:
+            rows.append(row)
+        else:
+            damaged.append(number)
+    if damaged and not data.endswith(b"\n"):
+        cut = data.count(b"\n") + 1
+        damaged = [number for number in damaged if number != cut]
+    if damaged:
+        shown = ", ".join(map(str, damaged[:_SHOWN])) + ", ..." * (len(damaged) > _SHOWN)
+        notice(f"{path}: damaged and left out: line{'s' * (len(damaged) > 1)} {shown}")
     return rows
+
+
+_SHOWN: Final = 5  # damaged lines
+
+
+def _read_row(line: bytes) -> dict[str, float] | None:
+    if line_is_whole(line + b"\n") is False:
+        return None
+    try:
+        row = parse_json(line, nan=True)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict):
+        return None
+    row.pop(CRC, None)
+    return row if _is_row(row) else None
 
 
 def _is_row(row: dict[str, object]) -> bool:
@@ -378,7 +408,7 @@ class RowFile:
         kept = [row for row in read_rows(self.path) if step > 0 and row["step"] <= step]
         with _on_disk(self.path):
             with replacing(self.path) as temporary:
-                temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
+                temporary.write_bytes(b"".join(map(sealed_line, kept)))
             self._rebuild(kept)
 
     def write(self, row: Row) -> None:
@@ -387,8 +417,8 @@ class RowFile:
             self._write(row)
 
     def _write(self, row: Row) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(row))
+        with self.path.open("ab") as file:
+            file.write(sealed_line(row))
         if set(row) <= set(self._columns):
             with self.csv.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
@@ -410,7 +440,3 @@ class RowFile:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-
-
-def _line(row: Row) -> str:
-    return json.dumps(row) + "\n"

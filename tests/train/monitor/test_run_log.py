@@ -53,6 +53,34 @@ def test_a_resumed_run_takes_its_steps_once(tmp_path: Path) -> None:
     assert [] == read_rows(path)
 
 
+def test_a_damaged_row_is_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A changed digit was a value like any other; rows of version 0.1 have no checksum."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 3.0}\n')
+    file = RowFile(path)
+    rows = [{"step": step, "loss": 0.5 * step} for step in (2, 3, 4)]
+    for row in rows:
+        file.write(row)
+    for place in range(path.read_bytes().index(b"1.5"), path.read_bytes().index(b"1.5") + 3):
+        data = bytearray(path.read_bytes())
+        data[place] ^= 1
+        other = tmp_path / f"changed-{place}.jsonl"
+        other.write_bytes(data)
+
+        assert [1, 2, 4] == [row["step"] for row in read_rows(other)]
+        assert f"{other}: damaged and left out: line 3" in capsys.readouterr().err
+    assert [1, 2, 3, 4] == [row["step"] for row in read_rows(path)]
+    other.write_bytes(path.read_bytes() + path.read_bytes()[-60:])  # of a copy gone wrong
+    assert [1, 2, 3, 4] == [row["step"] for row in read_rows(other)]
+    assert "left out: line" in capsys.readouterr().err
+    assert set(rows[0]) == set(read_rows(path)[1])
+    path.write_bytes(path.read_bytes()[:-9])  # a killed run
+    assert [1, 2, 3] == [row["step"] for row in read_rows(path)]
+    assert not capsys.readouterr().err
+
+
 def test_a_failure_is_written_down_and_forgotten_when_the_run_goes_on(tmp_path: Path) -> None:
     """What ended the run is a file; SIGTERM is named; the next start removes it."""
     journal = RunLog(tmp_path)
