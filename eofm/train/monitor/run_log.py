@@ -334,7 +334,8 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     """Return the rows of a file.
 
     Damaged and repeated rows are left out with a warning that names their lines: rows have a
-    checksum, which those of version 0.1 lack. The incomplete last line of a killed run is left out without a word.
+    checksum, which those of version 0.1 lack. The incomplete last line of a killed run is left out
+    without a word.
     """
     rows: list[dict[str, float]] = []
     damaged: list[int] = []
