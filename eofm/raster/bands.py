@@ -197,7 +197,7 @@ def check_product(file: Path, sensor: Sensor) -> None:
                 found=product,
                 expected=sensor,
                 where=file,
-                remedy=f"{right}rename the file, if it was made into what is stated",
+                remedy=f"{right}rename the file, if it was converted to the stated product",
             )
 
 
@@ -216,11 +216,11 @@ def check_level(tags: Mapping[str, str], file: Path, sensor: Sensor) -> None:
         return
     right = next(s for s, level in _LEVELS.items() if level == said)
     raise RasterError(
-        "the tags of a file are those of another sensor or level",
+        "the tags of the file name another sensor or level than stated",
         found=f"PROCESSING_LEVEL={said}",
         expected=sensor,
         where=file,
-        remedy=f"state {right}; or, if it was made into what is stated: rio edit-info --tag "
+        remedy=f"state {right}; or, if it was converted to the stated level: rio edit-info --tag "
         f"PROCESSING_LEVEL={_LEVELS.get(sensor, sensor.value)} {quote(str(file))}",
     )
 
@@ -237,18 +237,18 @@ def check_band(header: Header, sensor: Sensor, band: str) -> None:
     if not header.descriptions[0] and stem.endswith(band) and band not in _RADAR_BANDS:
         return  # the usual case, tested up to thirteen times per image
     _check_calibrated(header, sensor)
-    said = [
+    candidates = [
         ("its description", _described(header, sensor)),
         ("its name", _named_anywhere(stem, sensor)),
     ]
-    for who, found in said:
+    for source, found in candidates:
         if found and band not in found:
             raise RasterError(
-                "a file says that it holds another band than stated",
-                found=f"{' or '.join(found)} by {who}",
+                "the file name or description names another band than stated",
+                found=f"{' or '.join(found)}, by {source}",
                 expected=band,
                 where=header.file,
-                remedy=f"{_instead(found, sensor)}, or correct {who}",
+                remedy=f"{_instead(found, sensor)}, or correct {source}",
             )
 
 
@@ -257,7 +257,7 @@ def _instead(found: Sequence[str], sensor: Sensor) -> str:
     if not set(found) <= set(SENSOR_BANDS[sensor]):
         return f"leave it out: {sensor} has no such band"
     if len(found) > 1:
-        return f"state which of them it is, {' or '.join(found)}"
+        return f"state which one it is, {' or '.join(found)}"
     return f"state {found[0]}, as in --bands {found[0]}"
 
 
@@ -371,18 +371,18 @@ def _is_silent(descriptions: Sequence[str]) -> bool:
 
 
 def _check_colour_table(header: Header, sensor: Sensor) -> None:
-    """Refuse a single-band file whose values are indexes of a colour table.
+    """Refuse a single-band file whose values are indices of a colour table.
 
     Raises:
         RasterError: If it is one.
     """
     if header.colours != ("palette",):
         return
-    remedy = "leave it out: it is a map, or a picture"
+    remedy = "leave it out: it is a map or a picture"
     if sensor in {Sensor.RGB, Sensor.NAIP}:
-        remedy = f"write the colours themselves: {_expand_command(header.file)}"
+        remedy = f"write the colours as three bands: {_expand_command(header.file)}"
     raise RasterError(
-        "the values of a file are numbers of colours in a table, and measure nothing",
+        "the values of the file are indices of a colour table, not measurements",
         found="one band with a colour table",
         expected=f"bands of {sensor}: {' '.join(SENSOR_BANDS[sensor])}",
         where=header.file,
@@ -493,11 +493,11 @@ def _check_order(header: Header, sensor: Sensor) -> None:
     listed = [found[0] for found in _words_in(header.file.stem, sensor)[0]]
     if sorted(listed) == sorted(bands) and tuple(listed) != bands:
         raise RasterError(
-            "the name of a file lists its bands in another order than the usual one",
+            "the file name lists the bands in an unusual order",
             found=" ".join(listed),
             expected=" ".join(bands),
             where=header.file,
-            remedy=f"state how they are stored: --bands {' '.join(listed)}; or --bands "
+            remedy=f"state the stored order: --bands {' '.join(listed)}; or --bands "
             + " ".join(bands),
         )
 
@@ -524,11 +524,11 @@ def _check_colours(header: Header, sensor: Sensor, stated: Sequence[str] | None)
     if taken == read or (composite and not all(read.values())):
         return
     raise RasterError(
-        "the file takes its bands for other colours than they are read as",
+        "the colour interpretation of the file contradicts the order of its bands",
         found=" ".join(header.colours),
         expected=" ".join(bands),
         where=header.file,
-        remedy=f"{_in_order(header, sensor)}; or, if the order is right, correct the colours: "
+        remedy=f"{_in_order(header, sensor)}; or, if the order is right, clear the colours: "
         + _plain_colours(header),
     )
 
@@ -594,14 +594,13 @@ def _named_by_file(
             found=", ".join(level),
             expected=" ".join(SENSOR_BANDS[sensor]),
             where=header.file,
-            remedy=f"state the product level that the file has, {Sensor.S2_L1C}, or "
-            + _choose(meant),
+            remedy=f"state the product level of the file, {Sensor.S2_L1C}, or " + _choose(meant),
         )
     chosen = {found[0]: number for number, found in meant.items()}
     if not chosen:
         of = [s for s in Sensor if set(foreign.values()) <= set(SENSOR_BANDS[s])]
         raise RasterError(
-            f"no band of {sensor} is in the file",
+            f"the file has no band of {sensor}",
             found=" ".join(header.descriptions),
             expected=f"bands of {sensor}, each once",
             where=header.file,
@@ -617,7 +616,7 @@ def _named_by_file(
         left = min(rest, key=lambda b: abs(BANDS[b].wavelength_nm - near), default="")
         remedy = (
             f"bands {again} and {last} of the file cannot both be {meant[again][0]}: "
-            f"correct the wrong one; if band {last} is {left}, by: rio edit-info --bidx {last} "
+            f"correct the wrong one; if band {last} is {left}, with: rio edit-info --bidx {last} "
             f"--description {left} {quote(str(header.file))}"
         )
         if len(meant) >= 2 * len(chosen) or not left:
@@ -640,9 +639,9 @@ def _one_of_dates(header: Header, meant: Mapping[int, tuple[str, ...]]) -> str:
     numbers = ",".join(map(str, first.values()))
     out = header.file.with_name(f"{header.file.stem}_1.tif")
     return (
-        f"of several dates keep one, as the first: rio stack {quote(str(header.file))} --bidx "
-        f"{numbers} -o {quote(str(out))}; it loses the descriptions, so state --bands "
-        f"{' '.join(first)} then"
+        f"keep one date, for example the first: rio stack {quote(str(header.file))} --bidx "
+        f"{numbers} -o {quote(str(out))}; this drops the band descriptions, so also state --bands "
+        f"{' '.join(first)}"
     )
 
 
@@ -678,7 +677,7 @@ def _contradicted(
     header: Header, stated: Sequence[str], found: str, number: int = 1, band: str = ""
 ) -> RasterError:
     return RasterError(
-        "the file describes its bands otherwise than stated",
+        "the band descriptions of the file contradict the stated bands",
         found=found,
         expected=" ".join(stated),
         where=header.file,
@@ -717,11 +716,11 @@ def _in_order(header: Header, sensor: Sensor) -> str:
         usual = [placed[k] if k in placed else rest.pop(0) for k in range(len(usual))]
     if len(usual) != count:
         return (
-            "state the bands of the file in stored order, all of them: --bands NAME NAME ..., "
+            "state all bands of the file in stored order: --bands NAME NAME ..., "
             f"each one of {', '.join(every)}"
         )
     names = " ".join(usual)
-    return f"state the bands of the file in stored order, if they are these: --bands {names}"
+    return f"state the bands of the file in stored order; if they are these, --bands {names}"
 
 
 def _cut_to(header: Header, sensor: Sensor) -> str:
@@ -735,7 +734,7 @@ def _cut_to(header: Header, sensor: Sensor) -> str:
     remedy = f"if the first {len(every)} are those of {sensor}, keep them: rio stack {file} "
     remedy += f"--bidx 1..{len(every)} -o OUT.tif"
     others = [s for s in Sensor if len(SENSOR_BANDS[s]) == count and every[0] in SENSOR_BANDS[s]]
-    return f"state {others[0]}, if the file is that; or {remedy}" if others else remedy
+    return f"state {others[0]}, if the file is from that sensor; or {remedy}" if others else remedy
 
 
 def _which(header: Header, sensor: Sensor) -> str:
@@ -748,25 +747,25 @@ def _which(header: Header, sensor: Sensor) -> str:
         there = [band for band in every if band in files]
         stacked = " ".join(quote(str(files[band])) for band in there)
         return (
-            "stack the bands of each image, and move the single ones away: rio stack "
+            "stack the bands of each image, and move the single-band files away: rio stack "
             f"{stacked} -o OUT.tif; then state them: --bands {' '.join(there)}"
         )
     if len(inside) == 1:
-        return f"state the band that its name says: --bands {inside[0]}"
-    remedy = f"state which it is, one of {', '.join(every)}, as in --bands NAME"
+        return f"state the band in its name: --bands {inside[0]}"
+    remedy = f"state its band, one of {', '.join(every)}, as in --bands NAME"
     mask = next(filter(None, map(mask_called, _ends(header.file.stem))), None)
     if mask is not None:
         return (
-            f"move it out of the folder, if it is a cloud mask {mask}: one beside an image is read "
-            f"where each band has a file of its own, and else as a band of the image; or {remedy}"
+            f"if it is the cloud mask {mask}, move it out of the folder: a mask in its own file is "
+            f"read only if each band has one too, otherwise as a band of the image; or {remedy}"
         )
     if sensor in {Sensor.RGB, Sensor.NAIP}:
-        return f"leave it out, if it is a picture in grey; else {remedy}"
-    return f"{remedy}; or move it out of the folder, if it is none of them"
+        return f"leave it out, if it is a greyscale picture; otherwise {remedy}"
+    return f"{remedy}; or move it out of the folder, if it is none of these"
 
 
 def _siblings(file: Path, band: str, every: Sequence[str]) -> dict[str, Path]:
-    """Return the files whose names differ in the band alone, which stands inside the name."""
+    """Return the files whose names differ only in the band, which is inside the name."""
     places = [part for part in _PART.finditer(file.name) if band_candidates(part[0]) == (band,)]
     if not places:
         return {}
@@ -787,9 +786,9 @@ def _ends(stem: str) -> list[str]:
 
 def _unnamed(header: Header, sensor: Sensor) -> RasterError:
     return RasterError(
-        "nothing says which band a file of one band holds",
+        "the band of a single-band file is unknown",
         found="1 band" + (f", described {header.descriptions[0]!r}" * bool(header.descriptions[0])),
-        expected=f"a description, or a name that ends in a band of {sensor}, or a statement",
+        expected=f"a description or file name that ends in a band of {sensor}, or a stated band",
         where=header.file,
         remedy=_which(header, sensor),
     )
@@ -802,14 +801,14 @@ def _paged(header: Header) -> RasterError:
     apart = copy_command(first, file.with_name(f"{file.stem}_1.tif"))
     remedy = (
         f"name one of them: eofm.read_scene({first!r}, sensor=..., unit=...); or move this file "
-        f"away, and write each into one of its own: {apart}"
+        f"away, and write each image to a file of its own: {apart}"
     )
     if header.count == 1 and len(every) <= _MOST:
         pages = " ".join(map(quote, every))
         remedy = f"if they are the bands of one image, stack them: rio stack {pages} -o OUT.tif; "
-        remedy += f"else name one: eofm.read_scene({first!r}, sensor=..., unit=...)"
+        remedy += f"otherwise name one: eofm.read_scene({first!r}, sensor=..., unit=...)"
     return RasterError(
-        "the file holds several images, of which GDAL opens the first alone",
+        "the file holds several images, and GDAL opens only the first",
         found=f"{len(every)} pages, {bands} in the first",
         expected="one image with all bands",
         where=file,
@@ -840,13 +839,13 @@ def _numbered(header: Header, sensor: Sensor) -> RasterError:
     usual = SENSOR_BANDS[sensor]
     ways = []
     if set(said) <= set(usual):
-        ways.append(f"if the numbers are names, --bands {' '.join(said)}")
+        ways.append(f"if the numbers are band names, --bands {' '.join(said)}")
     if header.count == len(usual):
-        ways.append(f"if they count the bands of the product, --bands {' '.join(usual)}")
+        ways.append(f"if they are positions, --bands {' '.join(usual)}")
     return RasterError(
-        "bands are described by numbers, which can be names of Sentinel-2 or count from 1 on",
+        "bands are described by numbers, which can be Sentinel-2 band names or positions",
         found=" ".join(header.descriptions),
-        expected=f"what each is, in stored order; bands of {sensor}",
+        expected=f"the names of all bands in stored order; bands of {sensor}",
         where=header.file,
         remedy=f"state it: {'; '.join(ways)}" if ways else "state them all: --bands NAME NAME ...",
     )
@@ -854,7 +853,7 @@ def _numbered(header: Header, sensor: Sensor) -> RasterError:
 
 def _uncalibrated(header: Header, names: Sequence[str], remedy: str = "") -> RasterError:
     return RasterError(
-        "the file holds bands that are no calibrated backscatter",
+        "the file holds bands that are not calibrated backscatter",
         found=", ".join(names),
         expected="sigma0 or gamma0 of VV and VH",
         where=header.file,
@@ -866,22 +865,22 @@ def _of_another(header: Header, sensor: Sensor) -> RasterError:
     texts = [text for text in header.descriptions if not is_beside(text)]
     others = [s for s in Sensor if all(len(band_candidates(t, s)) == 1 for t in texts)]
     own = [b for text in texts for b in band_candidates(text, sensor) or alike_in(text, sensor)]
-    remedies = [f"state {' or '.join(others)}, if the file is that"] if others else []
+    remedies = [f"state {' or '.join(others)}, if it is from that sensor"] if others else []
     if len(own) == len(texts):
         remedies.append(f"if they are those of {sensor}, state --bands {' '.join(own)}")
     return RasterError(
-        f"the file describes some bands as {sensor} does, and others as another sensor does",
+        f"the file names some bands as {sensor} does, and others as another sensor does",
         found=" ".join(header.descriptions),
         expected=f"bands of {sensor}: {' '.join(SENSOR_BANDS[sensor])}",
         where=header.file,
-        remedy="; or ".join(remedies) or "describe them all by names of one sensor",
+        remedy="; or ".join(remedies) or "describe all bands by names of one sensor",
     )
 
 
 def _miscounted(header: Header, sensor: Sensor, bands: Sequence[str]) -> RasterError:
     count = header.count
     return RasterError(
-        "the file has another number of bands than stated",
+        "the number of bands in the file differs from the expected one",
         found=f"{count} band{'s' if count > 1 else ''}",
         expected=f"{len(bands)}: {' '.join(bands)}",
         where=header.file,
@@ -902,14 +901,14 @@ def _not_understood(
             expected=" ".join(SENSOR_BANDS[sensor]),
             where=header.file,
             remedy=choice
-            or "leave the file out: it is of another sensor, or of another polarisation",
+            or "leave the file out: it is from another sensor, or has another polarisation",
         )
     raw = [t for i in unclear if is_uncalibrated(t := header.descriptions[i - 1])]
     if raw and "VV" in SENSOR_BANDS[sensor]:
         raise _uncalibrated(header, raw, choice)
     words = [_quoted(header.descriptions[i - 1], found) for i, found in unclear.items()]
     return RasterError(
-        "the file describes bands in words that are not understood",
+        "the file has band descriptions that are not recognised",
         found=", ".join(words[:_MOST]) + f" and {len(words) - _MOST} more" * (len(words) > _MOST),
         expected=" ".join(SENSOR_BANDS[sensor]),
         where=header.file,
@@ -924,25 +923,25 @@ def _to_understand(
     unclear: dict[int, tuple[str, ...]],
     choice: str,
 ) -> str:
-    """Return the remedy for descriptions that are not understood, with the known bands if any."""
+    """Return the remedy for unrecognised descriptions, with the known bands if any."""
     first, found = next(iter(unclear.items()))
     left = [b for b in SENSOR_BANDS[sensor] if (b,) not in meant.values()]
     said = without_image_number(header.descriptions[first - 1], sensor)
     if choice and said not in left and (said is not None or not left):
-        return choice  # not a band, or that of a second image whose counterpart is present already
+        return choice  # not a band, or one of a second image whose counterpart is present already
     name = said or (found or tuple(left) or SENSOR_BANDS[sensor])[0]
     return (choice and f"{choice}, or ") + (
-        f"write into the file what they are; if band {first} is {name}, by: "
+        f"correct the band descriptions in the file; if band {first} is {name}, with: "
         f"rio edit-info --bidx {first} --description {name} {quote(str(header.file))}"
     )
 
 
 def _quoted(text: str, found: Sequence[str]) -> str:
     if not text:
-        return "a band without description"
+        return "a band without a description"
     return repr(text) + (f" (can mean {', '.join(found)})" if found else "")
 
 
 def _choose(meant: dict[int, tuple[str, ...]]) -> str:
     known = dict.fromkeys(found[0] for found in meant.values() if len(found) == 1)
-    return f"choose the bands that are wanted: --bands {' '.join(known)}"
+    return f"select the wanted bands: --bands {' '.join(known)}"

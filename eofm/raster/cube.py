@@ -710,14 +710,14 @@ def _baseline(array: Cube) -> str | None:
 
 
 def _without_scale(array: Cube) -> str:
-    """Return what takes scale and offset out of an array and leaves its values."""
+    """Return the remedy that removes scale and offset from an array and keeps its values."""
     if isinstance(array, xr.DataArray):
         names = '("scale_factor", "add_offset", "scales", "offsets")'
-        return f"take it out: for name in {names}: array.attrs.pop(name, None)"
+        return f"remove the scale: for name in {names}: array.attrs.pop(name, None)"
     opened = "dataset = xarray.open_dataset(FILE, mask_and_scale=False)"
     names = '("scale_factor", "add_offset")'
     return (
-        f"take it out (of a file, {opened} first): for band in dataset.values(): "
+        f"remove the scale (for a file, {opened} first): for band in dataset.values(): "
         f"[band.attrs.pop(name, None) for name in {names}]"
     )
 

@@ -179,14 +179,14 @@ def _no_one_image(
     """Return the error for a list of files that is empty or mixes images."""
     of_sets = (", ".join(file.name for file in image.files.values()) for image in sets)
     return RasterError(
-        "the files that are listed are no one image" if files else "no files are listed",
+        "the listed files are not one image" if files else "no files are listed",
         found="; ".join(([*of_sets, *(f.name for f in single)] or [f.name for f in files])[:5])
         or "an empty list",
-        expected="the bands of one image, in one folder, under names that begin alike and end in "
+        expected="the bands of one image, in one folder, with names that share a prefix and end in "
         "the band: T32_B02.tif, T32_B03.tif",
-        remedy="list those of one image, and read the others by calls of their own"
+        remedy="list the files of one image, and read other images separately"
         if files
-        else "name the files of one image, or the folder that they lie in",
+        else "name the files of one image, or their folder",
     )
 
 
@@ -201,11 +201,11 @@ def _check_used(image: BandFiles, source: RasterSource) -> None:
         said = file.stem.removeprefix(image.beginning).lstrip(_SEPARATORS)
         if file not in masks and file.parent.name != _QUALITY and not is_beside(said):
             raise RasterError(
-                f"a file that is listed is no band of {source.sensor}",
+                f"a listed file is not a band of {source.sensor}",
                 found=said or file.name,
                 expected=" ".join(SENSOR_BANDS[source.sensor]),
                 where=file,
-                remedy="take it out of the list",
+                remedy="remove it from the list",
             )
 
 
@@ -235,14 +235,14 @@ def find_files(root: Path) -> list[Path]:
 
     Raises:
         RasterError: If the folder is missing or has no raster, or a link is broken, forms a loop or
-            leads to a folder that is listed already.
+            points to a folder that is listed already.
     """
     if root.is_file():
         raise RasterError(
-            "this is no folder of images",
+            "this is not a folder of images",
             found="a file",
             where=root,
-            remedy=f"name the folder it lies in, {root.parent}",
+            remedy=f"name its folder, {root.parent}",
         )
     if not root.is_dir():
         raise RasterError("there is no such folder of images", where=root)
@@ -277,7 +277,7 @@ def class_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
         folder: The folder of a class.
         suffixes: Suffixes of the files, in lower case.
     """
-    with os.scandir(folder) as entries:  # knows the types without further calls
+    with os.scandir(folder) as entries:  # returns file types without further system calls
         files = [folder / entry.name for entry in entries if entry.is_file()]
     return sorted(f for f in files if f.suffix.lower() in suffixes and not is_hidden(f.name))
 
@@ -291,14 +291,14 @@ def walk_files(root: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
     """Return the files of a folder and its subfolders, in order; there may be none.
 
     Links to folders are followed. Hidden files and folders are left out, among them the `._a.tif`
-    that macOS writes beside `a.tif`; a folder called `a.tif` is a folder.
+    that macOS writes beside `a.tif`. A folder named `a.tif` is treated as a folder.
 
     Args:
         root: The folder.
         suffixes: Suffixes of the files, in lower case; by default those of rasters.
 
     Raises:
-        RasterError: If a link is broken, forms a loop, or leads to a folder that is listed already.
+        RasterError: If a link is broken, forms a loop, or points to a folder listed already.
     """
     files: list[Path] = []
     _walk(root, suffixes, files, {}, None)
@@ -340,7 +340,7 @@ def _walk(
         elif path.suffix.lower() in suffixes:
             if not entry.is_file():
                 raise RasterError(
-                    "a link leads to a file that is not there",
+                    "a link points to a missing file",
                     found=entry.name,
                     where=path,
                     remedy="copy the file, or remove the link",
@@ -511,7 +511,7 @@ def _unmasked(image: BandFiles, mask: CloudMask) -> RasterError:
         found=", ".join(file.name for file in image.companions) or "no file beside the bands",
         expected=f"{image.beginning}_{mask}.tif" if image.beginning else f"{mask}.tif",
         where=image.folder,
-        remedy="name one that is there, or read the image without a cloud mask",
+        remedy="name an available mask, or read the image without a cloud mask",
     )
 
 
@@ -521,7 +521,7 @@ def _check_names(sources: Sequence[RasterSource], root: Path) -> None:
         other = named.setdefault(source.name, source)
         if other is not source:
             raise RasterError(
-                "two images of the folder have one name",
+                "two images in the folder have the same name",
                 found=f"{other.files[0].relative_to(root)}, {source.files[0].relative_to(root)}",
                 expected="names that differ in more than their suffix",
                 where=root,
@@ -551,7 +551,7 @@ def choose_bands(
         there = [band for band in SENSOR_BANDS[sensor] if band in found]
         remedy = "copy the image again"
         if there:
-            remedy += f", or name the bands that are there: --bands {' '.join(there)}"
+            remedy += f", or state the available bands: --bands {' '.join(there)}"
         raise RasterError(
             f"an image lacks {'band' if len(missing) == 1 else 'bands'} {', '.join(missing)}",
             found=", ".join(found[band].name for band in there) or "no band",

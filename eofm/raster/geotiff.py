@@ -1,7 +1,7 @@
 """Open one raster file through GDAL, and read its header and windows with their mask.
 
 Supported are GeoTIFF, JPEG 2000 and VRT, and pictures without georeference (JPEG, PNG). Other files
-are identified by their first bytes and name, so that the error can say what to do.
+are identified by their first bytes and name, so that the error can name a remedy.
 
 `AREA_OR_POINT=Point` is honoured as GDAL does: the coordinates of such a file refer to pixel
 centres, and its transform is shifted by half a pixel to the corner. TIFFTAG_DATETIME, the time of
@@ -241,7 +241,7 @@ def gdal_name(text: str) -> str:
         return ""
     if scheme.lower() not in _SCHEMES:
         raise RasterError(
-            "addresses of this kind cannot be opened",
+            "URLs of this kind cannot be opened",
             found=f"{scheme}://",
             expected=", ".join(f"{name}://" for name in _SCHEMES) + ", or a /vsi path of GDAL",
             where=text.partition("?")[0],
@@ -348,17 +348,17 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
     plain = fast and len(local) == len(files) > 1
     tags = [read_geo_tags(file) for file in local] if plain else []
     shared = bool(tags) and all(tag is not None and tag.keys == _keys(tags[0]) for tag in tags)
-    crs = _remembered().get(_keys(tags[0])) if shared else None
+    crs = _known_crs().get(_keys(tags[0])) if shared else None
     with (
         rasterio.Env(**((_FAST if len(files) == 1 else _MANY) if fast else {})),
         without_place(),
-        _listening() as complaints,
+        _collect_warnings() as messages,
         ExitStack() as opened,
     ):
         datasets: list[DatasetReader] = []
         for file in files:
-            nowhere = shared and (datasets or crs is not None)
-            options = {"GEOREF_SOURCES": "NONE"} if nowhere else {}
+            skip_crs = shared and (datasets or crs is not None)
+            options = {"GEOREF_SOURCES": "NONE"} if skip_crs else {}
             try:
                 # called by rasterio.open, which would create an environment for each file
                 driver = "GTiff" if plain else _driver(file)
@@ -369,15 +369,15 @@ def open_geotiffs(files: Sequence[Path | str]) -> list[tuple[DatasetReader, Grid
                 if isinstance(file, Path) and not page and not file.exists():
                     raise RasterError("there is no such file", where=file) from error
                 raise damaged(file, error) from error
-            for text in complaints:
+            for text in messages:
                 check_proj(text)
                 if "IO error" in text:
                     raise damaged(file, EOFError(text))
         if not shared:
-            with foreign(RasterError, "where a file lies cannot be read", where=files[0]):
+            with foreign(RasterError, "the georeference of a file cannot be read", where=files[0]):
                 grids = [grid_of(dataset) for dataset in datasets]
         else:
-            crs = crs or _remember(tags[0], datasets[0].crs)
+            crs = crs or _cache_crs(tags[0], datasets[0].crs)
             grids = [
                 Grid(crs, tag.transform, dataset.height, dataset.width)
                 for dataset, tag in zip(datasets, tags, strict=True)
@@ -402,14 +402,14 @@ _crs_of_keys: Final = threading.local()
 _MOST_CRS: Final = 256  # there are 120 zones of UTM
 
 
-def _remembered() -> dict[tuple[bytes, ...] | None, CRS]:
+def _known_crs() -> dict[tuple[bytes, ...] | None, CRS]:
     known: dict[tuple[bytes, ...] | None, CRS] = _crs_of_keys.__dict__.setdefault("known", {})
     return known
 
 
-def _remember(tags: GeoTags | None, crs: CRS | None) -> CRS | None:
+def _cache_crs(tags: GeoTags | None, crs: CRS | None) -> CRS | None:
     """Cache the CRS that GDAL built from some tags, if any."""
-    known = _remembered()
+    known = _known_crs()
     if crs is not None and len(known) < _MOST_CRS:
         known[_keys(tags)] = crs
     return crs
@@ -437,13 +437,13 @@ class _Listener(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message."""
         if record.thread == self._thread:
-            self.said.append(record.getMessage())
+            self.messages.append(record.getMessage())
 
 
 class _WithoutPlace:
@@ -480,7 +480,7 @@ without_place: Final = _WithoutPlace()
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
+def _collect_warnings() -> Iterator[list[str]]:
     """Collect the warnings of GDAL.
 
     GDAL opens a truncated file without the tags in its missing part, among them CRS and nodata, and
@@ -489,7 +489,7 @@ def _listening() -> Iterator[list[str]]:
     logger, listener = logging.getLogger("rasterio._env"), _Listener()
     logger.addHandler(listener)
     try:
-        yield listener.said
+        yield listener.messages
     finally:
         logger.removeHandler(listener)
 
@@ -499,7 +499,7 @@ def damaged(file: str | Path, error: Exception) -> RasterError:
     cause = error.__cause__ or error  # rasterio itself says "see previous exception"
     path = Path(file)
     kind = _KINDS.get(path.suffix.lower(), "GeoTIFF")
-    found, remedy = _what_it_is(path)
+    found, remedy = _identify(path)
     return RasterError(
         f"the file cannot be read as a {kind}",
         found=found or str(cause).strip() or type(cause).__name__,
@@ -512,16 +512,16 @@ def damaged(file: str | Path, error: Exception) -> RasterError:
 _KIND_BYTES: Final = 64  # bytes; enough to identify a file format
 
 
-def _what_it_is(path: Path) -> tuple[str, str]:
-    """Return what an unreadable file is, if it can be identified, and the remedy."""
+def _identify(path: Path) -> tuple[str, str]:
+    """Return the kind of an unreadable file, empty if unknown, and the remedy."""
     again = "copy or download it again"
     if str(path).startswith(PAGE):
         whole = str(path).removeprefix(PAGE).partition(":")[2]
-        return "", f"see which there are: rio info --subdatasets {quote(whole)}"
+        return "", f"list the available pages: rio info --subdatasets {quote(whole)}"
     if path.name.startswith("._"):
-        return "", f"read {path.name[2:]}: a file that begins with ._ is written by macOS beside it"
+        return "", f"read {path.name[2:]}: macOS writes the file that begins with ._ beside it"
     if path.suffix.lower() == ".vrt":
-        return "", "see that the files it names are there; gdalbuildvrt writes it anew"
+        return "", "check that the files it refers to exist; gdalbuildvrt rebuilds it"
     try:
         with path.open("rb") as stream:
             head = stream.read(_KIND_BYTES)
@@ -530,27 +530,27 @@ def _what_it_is(path: Path) -> tuple[str, str]:
     if not head:
         return "an empty file", again
     if head.lstrip()[:1] == b"<":
-        return _what_is_marked_up(path)
+        return _identify_markup(path)
     if head.startswith(b"ENVI"):
         data = (path.with_suffix(suffix) for suffix in ("", ".img", ".dat", ".bsq", ".bil", ".bip"))
         image = next((file for file in data if file.is_file()), None)
         remedy = "copy the image beside it too" if image is None else copy_command(image)
         return "the header of an ENVI image", f"convert the image: {remedy}"
     if head.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS", "fetch what it stands for: git lfs pull"
+        return "a Git LFS pointer", "fetch the file itself: git lfs pull"
     if head.startswith((b"CDF", b"\x89HDF")):
-        return "netCDF or HDF5", f"of netCDF: {_read_as(path, '.nc', '.nc4')}"
+        return "netCDF or HDF5", f"for netCDF: {_read_as(path, '.nc', '.nc4')}"
     if head.lstrip()[:1] == b"{":
-        return "JSON", f"of STAC items: {_read_as(path, '.json', '.geojson')}"
+        return "JSON", f"for STAC items: {_read_as(path, '.json', '.geojson')}"
     if head.startswith(b"PK\3\4"):
         if _DELIVERED.match(path.name.upper()):
             return "a zip of a Sentinel-1 product", SENTINEL_1
-        return "a zip archive", f"of a SAFE product: {_read_as(path, '.zip')}{_UNPACK}"
+        return "a zip archive", f"for a SAFE product: {_read_as(path, '.zip')}{_UNPACK}"
     if head.startswith(b"\x1f\x8b"):
-        return "gzip", f"of one raster: {_read_call(f'/vsigzip/{path}')}{_UNPACK}"
+        return "gzip", f"for one raster: {_read_call(f'/vsigzip/{path}')}{_UNPACK}"
     if head.startswith(_PACKED):
         return "an archive", "unpack it"
-    return _what_format_it_is(path, again)
+    return _identify_format(path, again)
 
 
 def _read_call(name: Path | str) -> str:
@@ -562,15 +562,15 @@ def _read_as(path: Path, *suffixes: str) -> str:
     if path.suffix.lower() in suffixes:
         return _read_call(path)
     right = path.with_suffix(suffixes[0])
-    return f"name it so, mv {quote(str(path))} {quote(str(right))}, and {_read_call(right)}"
+    return f"rename it, mv {quote(str(path))} {quote(str(right))}, and {_read_call(right)}"
 
 
 _PACKED: Final = (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
-_UNPACK: Final = "; else unpack it"
+_UNPACK: Final = "; otherwise unpack it"
 _SUFFIXES: Final = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2", "PNG": ".png", "JPEG": ".jpg"}
 
 
-def _what_format_it_is(path: Path, again: str) -> tuple[str, str]:
+def _identify_format(path: Path, again: str) -> tuple[str, str]:
     """Return the GDAL format of a file, if it differs from its suffix, and the remedy."""
     driver = _driver_of(path)
     if driver in {"", _DRIVERS.get(path.suffix.lower(), "GTiff")}:
@@ -578,43 +578,46 @@ def _what_format_it_is(path: Path, again: str) -> tuple[str, str]:
     found = f"a raster in the format {driver}"
     if driver in _SUFFIXES:
         right = path.with_suffix(_SUFFIXES[driver])
-        return found, f"name it as what it is: mv {quote(str(path))} {quote(str(right))}"
+        return found, f"rename it to match its format: mv {quote(str(path))} {quote(str(right))}"
     return found, f"convert it: {copy_command(path)}"
 
 
 _MARKUP_BYTES: Final = 4096
 
 
-def _what_is_marked_up(path: Path) -> tuple[str, str]:
-    """Return what a file starting with `<` is, such as a web page sent in place of a raster.
+def _identify_markup(path: Path) -> tuple[str, str]:
+    """Return the kind of a file that starts with `<`, such as a web page, and the remedy.
 
-    Also returns the remedy. The document element of XML identifies the product it describes.
+    The document element of XML identifies the product it describes.
     """
     with path.open("rb") as stream:
         head = stream.read(_MARKUP_BYTES).decode("utf-8", "replace").casefold()
     if "<html" in head or "<!doctype html" in head:
-        return "a web page", "download the file itself: a page that asks for a login was sent"
+        return (
+            "a web page",
+            "download the file itself: the server sent a page, often a login form, instead",
+        )
     if "dimap_document" in head:
         return (
-            "XML of BEAM-DIMAP, which describes the images of the folder beside it",
-            "write the product as GeoTIFF in SNAP, and read that",
+            "a BEAM-DIMAP header, which describes the images in the folder beside it",
+            "export the product as GeoTIFF from SNAP, and read that file",
         )
     if "sentinel-1" in head:
         return "the manifest of a Sentinel-1 product", SENTINEL_1
     if "gdaltileindexdataset" in head:
-        return "XML of an index of tiles", "name one of the rasters that it lists"
+        return "a GDAL tile index", "name one of the rasters that it lists"
     return "XML, which holds no pixels", "name the raster that it describes"
 
 
 # Remedy for a Sentinel-1 product as delivered by ESA.
 SENTINEL_1: Final = (
-    "calibrate it to sigma0 or gamma0 and bring it to a grid, as SNAP does, and read the GeoTIFF "
-    'that comes out, as in eofm.read_geotiff("VV_VH.tif", sensor="s1-grd", unit="power")'
+    "calibrate it to sigma0 or gamma0 and geocode it, for example in SNAP, then read the resulting "
+    'GeoTIFF, as in eofm.read_geotiff("VV_VH.tif", sensor="s1-grd", unit="power")'
 )
 _DELIVERED: Final = re.compile(r"S1[A-D][-_](?:IW|EW|WV|SM|S\d)\d?[-_](GRD|SLC|RAW|OCN)")
 _KINDS_OF_RADAR: Final[Mapping[str, str]] = {
-    "GRD": "GRD: digital numbers in the geometry of the radar, no sigma0 and no gamma0",
-    "SLC": "SLC: complex numbers in the geometry of the radar, no sigma0 and no gamma0",
+    "GRD": "GRD: digital numbers in radar geometry, not sigma0 or gamma0",
+    "SLC": "SLC: complex numbers in radar geometry, not sigma0 or gamma0",
 }
 
 
@@ -641,8 +644,8 @@ def as_delivered(where: Path, name: str = "") -> RasterError:
     said = (_DELIVERED.match(part.upper()) for part in (name, *reversed(where.parts)))
     kind = next((found[1] for found in said if found is not None), "")
     return RasterError(
-        "Sentinel-1 products are not read as they are delivered",
-        found=_KINDS_OF_RADAR.get(kind, "a product in radar geometry, and not calibrated"),
+        "a Sentinel-1 product must be calibrated and geocoded before it is read",
+        found=_KINDS_OF_RADAR.get(kind, "an uncalibrated product in radar geometry"),
         expected="sigma0 or gamma0 on a grid, in power or dB, as a GeoTIFF",
         where=where,
         remedy=SENTINEL_1,
@@ -748,7 +751,7 @@ def read_stored(
         Values (c, h, w), and flags of the same shape, or None if nothing is declared.
 
     Raises:
-        RasterError: If the file is damaged, or its values are no real numbers.
+        RasterError: If the file is damaged, or its values are not real numbers.
     """
     check_memory(dataset, len(indexes) * window.height * window.width)
     place = None  # a file that is read whole is read faster without a window
@@ -808,12 +811,12 @@ def check_memory(dataset: DatasetReader, pixels: int) -> None:
     if asked <= _ALWAYS or dataset.driver != "GTiff":
         return
     try:
-        size = os.stat(dataset.name).st_size  # noqa: PTH116 (a name of GDAL, and no path)
+        size = os.stat(dataset.name).st_size  # noqa: PTH116 (a GDAL name, not a path)
     except OSError:
         return  # remote, or in an archive
     if asked > _RATIO * size:
         raise RasterError(
-            "the file asks for more memory than a file of its size can fill",
+            "the image is implausibly large for the size of its file",
             found=f"{asked / 2**30:.1f} GiB of pixels, from {size} bytes",
             expected=f"at most {_RATIO} times its size",
             where=dataset.name,
@@ -835,7 +838,7 @@ def read_valid(
         Values (c, h, w) and mask (h, w), True where all bands hold a measurement.
 
     Raises:
-        RasterError: If the file is damaged, or its values are no real numbers.
+        RasterError: If the file is damaged, or its values are not real numbers.
     """
     alphas = [i for i in header_of(dataset).alphas if i not in indexes]
     values, declared = read_stored(dataset, indexes, window, alphas)
@@ -871,8 +874,8 @@ def _as_plane(stored: NDArray[Any], where: str) -> NDArray[Any]:
             "pixels must be real numbers",
             found=stored.dtype,
             where=where,
-            remedy="calibrate the product first: of complex radar data (SLC) the backscatter is "
-            "read, as SNAP or pyroSAR make it"
+            remedy="calibrate the product first, for example with SNAP or pyroSAR: of complex "
+            "radar data (SLC), only the backscatter can be read"
             if stored.dtype.kind == "c"
             else None,
         )

@@ -133,11 +133,11 @@ class RasterSource:
             )
 
     def with_file(self, remedy: str, band: str | None = None) -> str:
-        """Return a remedy of the contract with the name of a file where `FILE` stands for it.
+        """Return a remedy of the contract with `FILE` replaced by the name of a file.
 
         Args:
             remedy: Text with a command.
-            band: The band concerned; of one file per band, the file of that band is named.
+            band: The band concerned, whose file is named if each band has its own.
         """
         file = self.files[0]
         if len(self.files) > 1 and band in (self.bands or ()):
@@ -217,7 +217,7 @@ class OpenRaster(Closing):
             self.date = date_of(finest)
             mask = source.cloud_mask
             self._clouds = None if mask is None else self.clouds(mask)
-        except CPLE_BaseError as error:  # rasterio passes some errors of GDAL on unchanged
+        except CPLE_BaseError as error:  # rasterio does not convert every error of GDAL
             self._stack.close()
             raise damaged(source.files[0], error) from error
         except BaseException as error:
@@ -280,7 +280,7 @@ class OpenRaster(Closing):
         pixel is also invalid if a coarser band is invalid where it would be interpolated from.
 
         Args:
-            window: On the grid of the finest band. It starts and ends between pixels of the
+            window: On the grid of the finest band. It is aligned to the pixels of the
                 coarsest band. None reads the whole image.
 
         Raises:
@@ -307,7 +307,7 @@ class OpenRaster(Closing):
             valid &= ~torch.from_numpy(self._clouds.read(window))[None]
         for gsd, read in merged.items():
             if read.declared is not None:
-                _say_zeros(read)
+                _warn_of_zeros(read)
                 physical[gsd][read.declared] = 0
         planes = {gsd: torch.from_numpy(values)[None] for gsd, values in physical.items()}
         bands = {gsd: read.bands for gsd, read in merged.items()}
@@ -346,13 +346,13 @@ class OpenRaster(Closing):
         """Return the physical values: stored values with scale and offset of the file applied.
 
         Raises:
-            RasterError: If they were applied already.
+            RasterError: If they have been applied already.
         """
         files, scaling = self.source.files, self._scaling
         numbers = [self.bands.index(band) for band in read.bands]
-        remedy = f"take it out, as in: {without_scale(files[0])}"
+        remedy = f"remove the scale, as in: {without_scale(files[0])}"
         if len(files) > 1:
-            remedy += f", and so of the other {len(files) - 1} files"
+            remedy += f", and likewise from the other {len(files) - 1} files"
         check_unscaled(read.values, read.declared, scaling, numbers, files[0], remedy)
         return scaling.apply(read.values, numbers)
 
@@ -383,10 +383,10 @@ class OpenRaster(Closing):
                 return Clouds(mask, self._layers[0].dataset, index, self.grid)
         raise RasterError(
             f"the image has no cloud mask {mask}",
-            found=f"beside the measurement: {', '.join(beside) or 'nothing'}",
-            expected=f"a band described as {mask}, or a file of that name beside files of one band",
+            found=f"auxiliary layers: {', '.join(beside) or 'none'}",
+            expected=f"a band described as {mask}, or a file named {mask} beside one file per band",
             where=self.source.files[0],
-            remedy="name one that is there, or read the image without a cloud mask",
+            remedy="name an available mask, or read the image without a cloud mask",
         )
 
     def _check_window(self, window: Window) -> None:
@@ -394,11 +394,11 @@ class OpenRaster(Closing):
         edges = (window.row, window.col, window.height, window.width)
         if any(edge % step for edge in edges):
             raise RasterError(
-                "a window must start and end between pixels of the coarsest band",
+                "a window must be aligned to the pixels of the coarsest band",
                 found=f"row {edges[0]}, column {edges[1]}, {edges[2]} x {edges[3]} pixels",
                 expected=f"multiples of {step}",
                 where=self.source.name,
-                remedy=f"choose sizes and strides that {step} divides, or leave coarse bands out",
+                remedy=f"choose sizes and strides divisible by {step}, or leave out coarse bands",
             )
         inside = window.row + window.height <= self.grid.height and window.row >= 0
         inside &= window.col + window.width <= self.grid.width and window.col >= 0
@@ -419,7 +419,7 @@ class OpenRaster(Closing):
 
 
 def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[BandLayout]:
-    """Return which bands each file holds, checked against its own metadata."""
+    """Return the band layout of each file, checked against its own metadata."""
     for file, dataset in zip(source.files, datasets, strict=True):
         if delivered_kind(file.name) and "float" not in dataset.dtypes[0]:
             raise as_delivered(file)
@@ -431,7 +431,7 @@ def _layouts(source: RasterSource, datasets: Sequence[DatasetReader]) -> list[Ba
     for file, dataset, band in zip(source.files, datasets, source.bands, strict=True):
         if dataset.count != 1:
             raise RasterError(
-                "a file named like one band holds several",
+                "a file that is named after one band holds several",
                 found=f"{dataset.count} bands",
                 expected="1 band",
                 where=file,
@@ -462,10 +462,10 @@ def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
 def _squared(file: Path, layer: _Layer) -> str:
     """Return the remedy for a file of amplitudes."""
     bands, masked = layer.layout.bands, "" if layer.dataset.nodata else " --not-masked"
-    lost = f"; it loses the descriptions, so state --bands {' '.join(bands)} then"
+    lost = f"; this drops the band descriptions, so also state --bands {' '.join(bands)}"
     return (
-        f"square them to backscatter power, and state that unit: rio calc{masked} --dtype float32 "
-        f'"(* (read 1) (read 1))" {quote(str(file))} OUT.tif' + lost * (len(bands) > 1)
+        f"square them to get backscatter power, and state that unit: rio calc{masked} --dtype "
+        f'float32 "(* (read 1) (read 1))" {quote(str(file))} OUT.tif' + lost * (len(bands) > 1)
     )
 
 
@@ -480,12 +480,12 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
     latitude = sum(point.y for point in points) / len(points)
     names = " ".join(text for text in dataset.descriptions if text)
     raise RasterError(
-        "the image lies on ground control points, not on a grid",
+        "the image is located by ground control points, not by a grid",
         found=f"{len(points)} ground control points",
         expected="a CRS and a transform",
-        remedy=f"bring it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
+        remedy=f"resample it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
         f"{utm_of(longitude, latitude)} --resampling bilinear"
-        + (f"; it loses the descriptions, so state --bands {names} then" if names else ""),
+        + (f"; this drops the band descriptions, so also state --bands {names}" if names else ""),
     )
 
 
@@ -493,11 +493,11 @@ def _unrectified(dataset: DatasetReader, model: RPC) -> RasterError:
     """Return the error for an image in sensor geometry, located by a camera model only."""
     crs = utm_of(model.long_off, model.lat_off)
     return RasterError(
-        "the image lies on rational polynomials (RPC), not on a grid",
-        found="a model of the camera",
+        "the image is located by rational polynomial coefficients (RPC), not by a grid",
+        found="a camera model",
         expected="a CRS and a transform",
-        remedy="orthorectify it over a height model; or at the height of the ellipsoid, in error "
-        'by as much as the ground is high: python -c "import rasterio, sys; from rasterio.shutil '
+        remedy="orthorectify it with an elevation model; or, if pixels may be displaced by the "
+        'terrain, on the ellipsoid: python -c "import rasterio, sys; from rasterio.shutil '
         "import copy; from rasterio.vrt import WarpedVRT; copy(WarpedVRT(rasterio.open("
         f"sys.argv[1]), src_crs='EPSG:4326', crs='{crs}', resampling=1), sys.argv[2], "
         f"driver='GTiff')\" {quote(dataset.name)} OUT.tif",
@@ -513,7 +513,7 @@ def _notes(source: RasterSource, layouts: Sequence[BandLayout]) -> tuple[str, ..
             if clouds is not None and clouds.is_called(name):
                 use = "read as the cloud mask"
             elif index in layout.masks:
-                use = "read as the mask of what was measured"
+                use = "read as the validity mask"
             else:
                 use = use_of(name, source.sensor)
             notes.append(f"{name}: {use}")
@@ -529,12 +529,12 @@ def _layer(
     fits &= own.crs is finest.crs or own.crs == finest.crs  # usually one object
     if not fits or _shift(own, finest) > source.slack:
         raise RasterError(
-            "a band covers other ground than its neighbours",
+            "a band covers a different area than the other bands",
             found=f"{own.height} x {own.width} pixels within {_ground(own)}",
-            expected=f"a whole fraction of {finest.height} x {finest.width} pixels within "
+            expected=f"an integer fraction of {finest.height} x {finest.width} pixels within "
             + _ground(finest),
             where=dataset.name,
-            remedy="cut all bands to the same extent",
+            remedy="crop all bands to the same extent",
         )
     declared = dict(source.nodata)
     beside = tuple(declared.get(band) for band in layout.bands) if declared else ()
@@ -585,14 +585,16 @@ def _read_layer(layer: _Layer, window: Window) -> _Read:
 _FEW: Final = 0.01  # of the pixels: bands end at different places along the edge of a swath
 
 
-def _say_zeros(read: _Read) -> None:
-    """Warn of bands with declared nodata of 0 where others are measured: these zeros are kept."""
+def _warn_of_zeros(read: _Read) -> None:
+    """Warn about bands that are nodata (0) where other bands are valid: these zeros are kept."""
     if read.declared is None or len(read.bands) == 1:
         return
     others = ~read.declared.all(axis=0)
     share = (read.declared & (read.values == 0) & others).mean(axis=(1, 2))
     for band in np.array(read.bands)[share > _FEW]:
-        notice(f"{band}: 0 where other bands are measured; read as 0, though declared nodata")
+        notice(
+            f"{band}: 0 is the declared nodata, but other bands are valid there; it is read as 0"
+        )
 
 
 def _without_value(merged: Mapping[int, _Read], number: int, like: Tensor) -> Tensor:

@@ -93,11 +93,11 @@ def settle(
     """
     if stated is not None and found is not None and stated is not found:
         raise SpecError(
-            f"the product itself says another {what} than stated",
+            f"the product metadata give another {what} than stated",
             found=f"{found}, by {by}",
             expected=f"{stated}, as stated",
             where=where,
-            remedy=f"leave the {what} out: what the product says is taken",
+            remedy=f"omit the {what}: that of the product is then used",
         )
     settled = stated or found
     if settled is None:
@@ -180,7 +180,7 @@ def read_scaling(
     stated = stated or described
     if any(scale == 0 or not math.isfinite(scale) for scale, _ in pairs):
         raise RasterError(
-            "the scale of a file is no factor",
+            "the scale of a file is not a valid factor",
             found=f"scale and offset {_shown(pairs)}",
             expected="a scale other than 0",
             where=where,
@@ -232,12 +232,12 @@ def _check_convention(said: Sequence[tuple[float, float]], where: Path) -> None:
             write = with_scale(where, *right)
         if said and all(np.allclose(pair, wrong, rtol=_TOLERANCE, atol=1e-6) for pair in said):
             raise RasterError(
-                "scale and offset are not those by which stored values become reflectance",
+                "scale and offset do not convert the stored values to reflectance",
                 found=f"scale and offset {_shown(said)}: {said[0][0]:g} x 2000 "
                 f"{said[0][1]:+g} = {2000 * said[0][0] + said[0][1]:g}",
-                expected=f"stored value x scale + offset, as by {right[0]:g}, {right[1]:g}",
+                expected=f"stored value x scale + offset, as with {right[0]:g}, {right[1]:g}",
                 where=where,
-                remedy=f"write them as GDAL means them: {write}",
+                remedy=f"write them in GDAL's convention: {write}",
             )
 
 
@@ -294,11 +294,11 @@ def check_unscaled(
     if float((largest * scales).max()) >= _LEAST[unit]:
         return
     raise RasterError(
-        "values that were scaled already still state a scale",
+        "values that were scaled already still have a stated scale",
         found=f"fractions up to {largest.max():.4g}, and scale and offset {_shown(pairs)}",
-        expected="whole numbers as they are stored under such a scale, or no scale",
+        expected="integers, as stored under such a scale, or no scale",
         where=where,
-        remedy=f'{remedy}; and state what the values are in, as in unit="{unit}"',
+        remedy=f'{remedy}; and state the unit of the values, as in unit="{unit}"',
     )
 
 
@@ -320,20 +320,20 @@ def check_offset(
     Raises:
         RasterError: If most pixels would have reflectance well below 0 in each of several bands.
     """
-    told = scaling.tags and scaling.stored is Unit.DN_OFFSET1000
-    if not told or len(values) == 1 or values[0].size < _TELLING:
+    declared_offset = scaling.tags and scaling.stored is Unit.DN_OFFSET1000
+    if not declared_offset or len(values) == 1 or values[0].size < _TELLING:
         return
     some, counts = _sample(values, declared)
     dark = (counts & (some < _DARKEST)).all(axis=0)
     if 2 * dark.sum() <= counts.any(axis=0).sum():
         return
     raise RasterError(
-        "an offset that was taken away already is still stated",
+        "an offset that was subtracted already is still stated",
         found=f"less than {_DARKEST} in every band of {dark.sum()} of {dark.size} pixels, and "
         f"scale and offset {_shown(scaling.tags)}: reflectance below 0",
         expected="digital numbers with 1000 added, or no offset",
         where=where,
-        remedy=f'{remedy}; and state what the values are in, as in unit="dn"',
+        remedy=f'{remedy}; and state the unit of the values, as in unit="dn"',
     )
 
 
@@ -382,11 +382,11 @@ def check_baseline(
     changed = "subtracted from" if said is Unit.DN_OFFSET1000 else "added to"
     dropped = dropped or f"rio edit-info --tag PROCESSING_BASELINE= {quote(str(where))}"
     raise RasterError(
-        "the tags of a file are those of another unit than stated",
+        "the tags of a file give another unit than stated",
         found=f"PROCESSING_BASELINE={text}, which is {said}",
         expected=scaling.stored,
         where=where,
-        remedy=f"state {as_argument('unit', said)}; or, if 1000 was {changed} its values: "
+        remedy=f"state {as_argument('unit', said)}; or, if 1000 was {changed} the values: "
         f"{dropped}",
     )
 
@@ -465,9 +465,9 @@ def _contradiction(
     return RasterError(
         OTHER_UNIT,
         found=found,
-        expected=f"what unit {stated} has",
+        expected=f"metadata of the unit {stated}",
         where=where,
-        remedy=f"state the unit that it has: {as_argument('unit', right)}; or correct {wrong}",
+        remedy=f"state its unit: {as_argument('unit', right)}; or correct {wrong}",
     )
 
 
@@ -476,7 +476,7 @@ def _partly(pairs: Sequence[tuple[float, float]], stored: Unit | None, where: Pa
     if stored is not None:
         remedy = f"state the unit of the stored values: --unit {stored}"
     return RasterError(
-        "some bands of an image state a scale and others none",
+        "some bands of an image have a scale, and others have none",
         found=_shown(pairs),
         expected="a scale and offset for every band, or for none",
         where=where,
@@ -492,10 +492,10 @@ def _unstated(sensor: Sensor, where: Path) -> RasterError:
     units = sorted(UNITS[sensor])
     return RasterError(
         NO_UNIT,
-        found="no scale and offset that name it",
+        found="no scale and offset that determine it",
         expected=" | ".join(units),
         where=where,
-        remedy=f"state it, as in unit={units[0].value!r} in Python, --unit {units[0]} in a command",
+        remedy=f"state it, as in {as_argument('unit', units[0])}",
     )
 
 
@@ -561,7 +561,7 @@ class CloudMask(StrEnum):
             return found
         near = difflib.get_close_matches(text.upper(), list(cls), n=1)
         raise RasterError(
-            f"no cloud mask is called {text!r}",
+            f"there is no cloud mask {text!r}",
             found=text,
             expected=" | ".join(cls),
             remedy=f"did you mean '{near[0]}'?" if near else None,
@@ -627,29 +627,29 @@ class CloudMask(StrEnum):
         return masked
 
     def _check_more(self, largest: Callable[[], float]) -> None:
-        """Refuse only 0 and 1: binary masks derived from a product often keep its name."""
+        """Refuse a mask of only 0 and 1: binary masks made from a product often keep its name."""
         if largest() > 1:
             return
         raise RasterError(
-            f"the cloud mask {self} knows 0 and 1 alone, and neither is cloud by its product",
+            f"the cloud mask {self} holds only 0 and 1, neither of which means cloud",
             found="0 and 1 in the whole mask",
             expected=_RANGES.get(self, "the bits of its product"),
-            remedy=f"if 1 is cloud in it, call it {CloudMask.CLM}, which is read so; if not, there "
-            "is no cloud: read the image without a cloud mask",
+            remedy=f"if 1 means cloud, name it {CloudMask.CLM}, where it does; otherwise there is "
+            "no cloud: read the image without a cloud mask",
         )
 
     def _check_most(self, most: float) -> None:
-        """Refuse probabilities above their maximum: they are in another unit."""
+        """Refuse probabilities above their maximum, which are in another unit."""
         if most <= _MOST_OF[self]:
             return
-        remedy = "export the mask anew as its product has it"
+        remedy = "export the mask again with the values of its product"
         if self is CloudMask.MSK_CLDPRB and most <= _MOST_OF[CloudMask.CLP]:
-            remedy = f"if 255 stands for 1 in it, call it {CloudMask.CLP}, which is read so"
+            remedy = f"if 255 means a probability of 1, name it {CloudMask.CLP}, where it does"
         elif self is CloudMask.MSK_CLDPRB:
-            remedy = "if it counts hundredths of per cent, divide it by 100: rio calc --not-masked "
+            remedy = "if it is in hundredths of per cent, divide it by 100: rio calc --not-masked "
             remedy += '--dtype uint8 "(/ (read 1) 100)" FILE OUT.tif'
         raise RasterError(
-            f"the cloud mask {self} holds more than its numbers go to",
+            f"the cloud mask {self} has values above its maximum",
             found=f"{most:g}",
             expected=_RANGES[self],
             remedy=f"{remedy}; or read the image without a cloud mask",
@@ -662,11 +662,11 @@ class CloudMask(StrEnum):
             return
         if largest is None or (values.max() <= 1 and largest() <= 1):
             raise RasterError(
-                f"the cloud mask {self} was scaled or resampled: its numbers are fractions",
+                f"the cloud mask {self} was scaled or interpolated: its values are fractions",
                 found=f"{fractions[0]:g}",
-                expected=_RANGES.get(self, "the whole numbers of its product"),
-                remedy="export the mask anew as its product has it, without scaling it with the "
-                "bands; or read the image without a cloud mask",
+                expected=_RANGES.get(self, "the integers of its product"),
+                remedy="export the mask again with the values of its product, without scaling it "
+                "like the bands; or read the image without a cloud mask",
             )
 
 
@@ -675,7 +675,7 @@ class CloudMask(StrEnum):
 _OBSCURED: Final = ~np.isin(np.arange(13), (2, 4, 5, 6, 7, 11))
 _RANGES: Final = {  # of the probabilities
     CloudMask.MSK_CLDPRB: "per cent, 0 to 100",
-    CloudMask.CLP: "0 to 255, which stands for 1",
+    CloudMask.CLP: "0 to 255, where 255 means 1",
 }
 _MOST_OF: Final = {CloudMask.MSK_CLDPRB: 100, CloudMask.CLP: 255}
 # In these, 1 does not mean cloud: 1 per cent, 1 of 255, a bit that the product does not use.
@@ -703,8 +703,8 @@ def mask_called(name: str) -> CloudMask | None:
 def use_of(name: str, sensor: Sensor) -> str:
     """Return the note on a band that is not read as a measurement."""
     if mask_called(name) is not None:
-        return "a cloud mask, applied only where it is asked for"
-    return f"left out, no band of {sensor} that was asked for"
+        return "a cloud mask, applied only on request"
+    return f"left out, not a requested band of {sensor}"
 
 
 def word_of(name: str) -> str:
@@ -728,7 +728,7 @@ _OF_ESA: Final = re.compile(r"(MSK_CLDPRB|CLD)_\d{2}m\.jp2")  # in QI_DATA of a 
 
 
 def clouds_of_file(mask: CloudMask, dataset: DatasetReader, grid: Grid) -> Clouds:
-    """Return the cloud mask in a file of its own.
+    """Return the cloud mask in a separate file.
 
     Args:
         mask: Kind of mask.
@@ -745,7 +745,7 @@ def clouds_of_file(mask: CloudMask, dataset: DatasetReader, grid: Grid) -> Cloud
             found=f"{len(bands)} bands",
             expected=f"1 band, {mask}",
             where=dataset.name,
-            remedy=f"keep the one that is {mask}; if it is the first, by: rio stack "
+            remedy=f"keep the band that is {mask}; if it is the first, with: rio stack "
             f"{quote(dataset.name)} --bidx 1 -o OUT.tif",
         )
     return Clouds(mask, dataset, 1, grid)
@@ -779,12 +779,12 @@ class Clouds:
         fits = not rest and (coarse or finer) and own.crs == fine.crs
         if not fits or not np.allclose(own.bounds, fine.bounds, rtol=0, atol=abs(fine.transform.a)):
             raise RasterError(
-                "a cloud mask covers other ground than its image",
+                "a cloud mask covers a different area than its image",
                 found=f"{own.height} x {own.width} pixels",
-                expected=f"a whole fraction or multiple of {fine.height} x {fine.width} pixels on "
-                "one ground",
+                expected=f"an integer fraction or multiple of {fine.height} x {fine.width} pixels "
+                "over the same area",
                 where=self.dataset.name,
-                remedy="cut both to the same extent",
+                remedy="crop both to the same extent",
             )
 
     def read(self, window: Window) -> NDArray[np.bool_]:

@@ -267,8 +267,8 @@ def test_a_tile_in_the_wrong_class_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bands": 12}, "another number of bands"),
-        ({"bands": 3}, "another number of bands"),
+        ({"bands": 12}, "number of bands in the file"),
+        ({"bands": 3}, "number of bands in the file"),
         ({"size": 32}, "not of the kind"),
         ({"dtype": "float32"}, "not of the kind"),
     ],

@@ -388,7 +388,7 @@ def _without_crs(root: Path) -> None:
 BROKEN = {
     "lacks band B8A": _without_band,
     "cannot be read": _half_copied,
-    "other ground": _other_ground,
+    "a different area": _other_ground,
     "another size": _other_size,
     "nothing about where it lies": _without_crs,
 }

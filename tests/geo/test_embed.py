@@ -471,7 +471,7 @@ def test_undeclared_nodata_in_the_middle_of_a_scene_is_refused(model: str, tmp_p
         ({"where": "nowhere.gpkg"}, {}, EofmError, "four numbers"),
         ({"where": "9,48,8,49"}, {}, EofmError, "west to east"),
         ({"cloud_mask": "SCL"}, {}, RasterError, "no cloud mask"),
-        ({"cloud_mask": "haze"}, {}, RasterError, "no cloud mask is called"),
+        ({"cloud_mask": "haze"}, {}, RasterError, "there is no cloud mask"),
         ({"window": 31, "patches": True}, {}, ConfigError, "whole pixels"),
         ({"overlap": 2, "patches": True}, {}, ConfigError, "more than half"),
         ({"size": 56}, {}, ConfigError, "state the size"),

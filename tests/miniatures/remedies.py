@@ -16,7 +16,7 @@ from eofm.errors import EofmError
 
 _RIO = re.compile(r"\brio [^;]+")
 _BANDS = re.compile(r"--bands ((?:[A-Z0-9]+ ?\b)+)")
-_UNIT = re.compile(r"--unit ([a-z0-9-]+)|unit='([a-z0-9-]+)'")
+_UNIT = re.compile(r'--unit ([a-z0-9-]+)|unit="([a-z0-9-]+)"')
 
 
 def run_rio(error: EofmError, stand_for: Mapping[str, object] | None = None) -> list[str]:

@@ -113,7 +113,7 @@ def test_an_unknown_word_is_an_error(tmp_path: Path, write_tif: WriteTif, word: 
     """One word that is not understood is named, and each remedy that is offered helps."""
     names = [*reversed(L2A[1:]), word]
     path = write_tif(tmp_path / "a.tif", constants(12), descriptions=names)
-    with pytest.raises(RasterError, match="not understood") as caught:
+    with pytest.raises(RasterError, match="not recognised") as caught:
         read(path)
     assert repr(word) == caught.value.found
 
@@ -128,12 +128,12 @@ def test_an_unknown_word_is_an_error(tmp_path: Path, write_tif: WriteTif, word: 
 def test_an_ambiguous_word_is_an_error(tmp_path: Path, write_tif: WriteTif) -> None:
     """`rededge` can be three bands: they are named, and a statement decides."""
     path = write_tif(tmp_path / "a.tif", constants(2), descriptions=["rededge", "red"])
-    with pytest.raises(RasterError, match="not understood") as caught:
+    with pytest.raises(RasterError, match="not recognised") as caught:
         read(path)
 
     assert "'rededge' (can mean B05, B06, B07)" == caught.value.found
     assert {"B06": 1, "B04": 2} == by_name(read(path, bands=["B06", "B04"]))
-    with pytest.raises(RasterError, match="otherwise than stated"):
+    with pytest.raises(RasterError, match="contradict the stated bands"):
         read(path, bands=["B08", "B04"])
     run_rio(caught.value)
     assert ("B05", "B04") == read(path).spec.bands
@@ -143,7 +143,7 @@ def test_a_missing_description_is_an_error(tmp_path: Path, write_tif: WriteTif) 
     """A file that names some bands and not others does not fall back to an order."""
     path = write_tif(tmp_path / "a.tif", constants(12), descriptions=[*L2A[:-1], ""])
 
-    with pytest.raises(RasterError, match="a band without description"):
+    with pytest.raises(RasterError, match="a band without a description"):
         read(path)
 
 
@@ -161,7 +161,7 @@ def test_numbers_are_no_names(tmp_path: Path, write_tif: WriteTif, word: str) ->
     assert dict(zip(L1C, range(1, 14), strict=True)) == by_name(read(numbered(13), "s2-l1c"))
     assert 9 == by_name(read(numbered(12)))["B8A"]
     for count, sensor in ((4, "s2-l2a"), (12, "s2-l1c")):
-        with pytest.raises(RasterError, match="another number of bands") as caught:
+        with pytest.raises(RasterError, match="number of bands in the file") as caught:
             read(numbered(count), sensor)
         assert "if they are these" in str(caught.value.remedy)
         bands = named_bands(caught.value)
@@ -175,7 +175,7 @@ def test_numbers_beside_a_mask_and_in_one_band(tmp_path: Path, write_tif: WriteT
     """What is counted stays uncounted beside QA60, and `Band 1` does not contradict a name."""
     names = [*(f"Band {k}" for k in range(1, 13)), "QA60"]
     path = write_tif(tmp_path / "a.tif", constants(13), descriptions=names)
-    with pytest.raises(RasterError, match="not understood"):
+    with pytest.raises(RasterError, match="not recognised"):
         read(path)
     assert 9 == by_name(read(path, bands=L2A))["B8A"]
     alone = write_tif(tmp_path / "x_B04.tif", constants(1), descriptions=["Band 1"])
@@ -187,7 +187,7 @@ def test_numbers_that_can_be_names_need_a_statement(tmp_path: Path, write_tif: W
     names = ["B1", "B2", "B3", "B4"]
     path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
     for stated in (None, ["B02"]):
-        with pytest.raises(RasterError, match="can be names of Sentinel-2") as caught:
+        with pytest.raises(RasterError, match="can be Sentinel-2 band names") as caught:
             read(path, bands=stated)
         assert ["B01", "B02", "B03", "B04"] == named_bands(caught.value)
 
@@ -204,7 +204,7 @@ def test_the_number_of_an_image_is_no_part_of_a_band(tmp_path: Path, write_tif: 
     """Earth Engine's `B1_1` is the B1 of a second image; it was read as B11."""
     names = ["B1", "B1_1", "B2", "B3"]
     path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
-    with pytest.raises(RasterError, match="not understood") as caught:
+    with pytest.raises(RasterError, match="not recognised") as caught:
         read(path)
     assert "'B1_1'" == caught.value.found
     assert "B11" not in str(caught.value.remedy)
@@ -213,7 +213,7 @@ def test_the_number_of_an_image_is_no_part_of_a_band(tmp_path: Path, write_tif: 
 
     every = write_tif(tmp_path / "b.tif", constants(3), descriptions=["B1_1", "B2_1", "B8_1"])
     for _ in range(3):
-        with pytest.raises(RasterError, match="not understood") as caught:
+        with pytest.raises(RasterError, match="not recognised") as caught:
             read(every)
         run_rio(caught.value)
     assert {"B01": 1, "B02": 2, "B08": 3} == by_name(read(every))
@@ -233,7 +233,7 @@ def test_letters_of_aerial_images(tmp_path: Path, write_tif: WriteTif, words: st
     assert words[0].upper() == {"B04": "R", "B02": "B"}[bands[0]]
     assert tuple(bands) == read(path, bands=bands).spec.bands
     assert ["B08"] == list(read(path, bands=["B08"]).spec.bands)
-    with pytest.raises(RasterError, match="otherwise than stated"):
+    with pytest.raises(RasterError, match="contradict the stated bands"):
         read(path, bands=["B08", "B03", "B05", "B01"])
     assert "state naip" in str(caught.value.remedy)
     pixels = constants(4, "uint8")
@@ -266,7 +266,7 @@ def test_a_choice_by_name(tmp_path: Path, write_tif: WriteTif) -> None:
     path = write_tif(tmp_path / "a.tif", constants(12), descriptions=COMMON)
 
     assert {"B04": 7, "B8A": 5} == by_name(read(path, bands=["B04", "nir08"]))
-    with pytest.raises(RasterError, match="otherwise than stated"):
+    with pytest.raises(RasterError, match="contradict the stated bands"):
         read(
             write_tif(tmp_path / "b.tif", constants(3), descriptions=["B02", "B03", "B04"]),
             bands=["B02", "B08"],
@@ -280,7 +280,7 @@ def test_a_choice_by_name(tmp_path: Path, write_tif: WriteTif) -> None:
 def test_another_number_of_bands(tmp_path, write_tif, count: int, first: str) -> None:
     """Of a file that describes nothing, the bands have to be stated, and the example is right."""
     path = write_tif(tmp_path / "a.tif", constants(count))
-    with pytest.raises(RasterError, match="another number of bands") as caught:
+    with pytest.raises(RasterError, match="number of bands in the file") as caught:
         read(path, "s2-l1c")
     bands = named_bands(caught.value)
 
@@ -328,7 +328,7 @@ def test_other_bands_are_left_out_and_said(tmp_path, write_tif, capsys, name: st
 
     assert {b: names.index(b) + 1 for b in L2A} == by_name(image)
     mask = name in {"SCL", "QA60", "MSK_CLDPRB", "cloud_probability", "probability"}
-    use = "a cloud mask, applied only" if mask else "left out, no band of s2-l2a that was asked for"
+    use = "a cloud mask, applied only" if mask else "left out, not a requested band of s2-l2a"
     (note,) = notes
     assert note.startswith(f"{name}: {use}")
     assert capsys.readouterr().err.count(note) <= 1
@@ -430,7 +430,7 @@ def test_one_band_knows_itself(tmp_path: Path, write_tif: WriteTif, name: str) -
     assert ("B04",) == read(path).spec.bands == read(path, bands=["B4"]).spec.bands
     with pytest.raises(RasterError, match="another band than stated") as caught:
         read(path, bands=["B02"])
-    assert ("B04 by its name", "B02") == (caught.value.found, caught.value.expected)
+    assert ("B04, by its name", "B02") == (caught.value.found, caught.value.expected)
     assert ("B04",) == read(path, bands=named_bands(caught.value)).spec.bands
 
 
@@ -438,7 +438,7 @@ def test_a_band_of_another_sensor(tmp_path: Path, write_tif: WriteTif) -> None:
     """A file called B04 is not VV."""
     path = write_tif(tmp_path / "x_B04.tif", constants(1, "float32"))
 
-    with pytest.raises(RasterError, match="B04 by its name") as caught:
+    with pytest.raises(RasterError, match="B04, by its name") as caught:
         read(path, "s1-grd", "power", bands=["VV"])
     assert "--bands" not in str(caught.value)
 
@@ -451,14 +451,14 @@ def test_name_and_description_of_one_band(tmp_path: Path, write_tif: WriteTif) -
     bad = write_tif(tmp_path / "x_B04.tif", constants(1), descriptions=["B03"])
 
     assert [("B08",), ("B05",), ("B06",)] == [read(f).spec.bands for f in (good, vague, silent)]
-    with pytest.raises(RasterError, match="B04 by its name"):
+    with pytest.raises(RasterError, match="B04, by its name"):
         read(bad)
 
 
 def test_one_band_without_a_name(tmp_path: Path, write_tif: WriteTif) -> None:
     """A file of one band that nobody names is no image of twelve."""
     path = write_tif(tmp_path / "a.tif", constants(1))
-    with pytest.raises(RasterError, match="nothing says which band") as caught:
+    with pytest.raises(RasterError, match="band of a single-band file is unknown") as caught:
         read(path)
 
     assert ["NAME"] == named_bands(caught.value)
@@ -471,7 +471,7 @@ def test_bands_of_several_files_are_checked_too(tmp_path: Path, write_tif: Write
     """Two band files in the wrong order are refused."""
     files = tuple(write_tif(tmp_path / f"{b}.tif", constants(1)) for b in ("B03", "B02"))
 
-    with pytest.raises(RasterError, match="B03 by its name"):
+    with pytest.raises(RasterError, match="B03, by its name"):
         RasterSource("x", files, Sensor.S2_L2A, Unit.DN, ("B02", "B03")).read()
 
 
@@ -596,7 +596,7 @@ def test_a_contradicted_description_is_the_one_in_the_remedy(
 ) -> None:
     """Band 3 contradicts, and band 3 is corrected."""
     path = write_tif(tmp_path / "a.tif", constants(3), descriptions=["B02", "B03", "B05"])
-    with pytest.raises(RasterError, match="otherwise than stated") as caught:
+    with pytest.raises(RasterError, match="contradict the stated bands") as caught:
         read(path, bands=["B02", "B03", "B04"])
     run_rio(caught.value)
 
@@ -612,7 +612,7 @@ def test_alpha_among_the_bands_takes_none_away(tmp_path: Path) -> None:
         file.write(constants(13))
         assert ColorInterp.alpha is file.colorinterp[1]
 
-    with pytest.raises(RasterError, match="another number of bands"):
+    with pytest.raises(RasterError, match="number of bands in the file"):
         read(path)
     assert dict(zip(L1C, range(1, 14), strict=True)) == by_name(read(path, "s2-l1c"))
 
@@ -672,7 +672,7 @@ def test_a_polarisation_inside_a_name(tmp_path: Path, write_tif: WriteTif, stem:
     assert ["VH"] == named_bands(caught.value)
     assert ("VH",) == read(path, "s1-grd", "db", bands=["VH"]).spec.bands
     if not stem.startswith("S1A"):  # of which the end is a band with what SNAP writes around it
-        with pytest.raises(RasterError, match="nothing says which band") as caught:
+        with pytest.raises(RasterError, match="band of a single-band file is unknown") as caught:
             read(path, "s1-grd", "db")
         assert ["VH"] == named_bands(caught.value)
 
@@ -704,7 +704,7 @@ def test_a_name_that_can_be_several_bands(tmp_path: Path, write_tif: WriteTif) -
     path = write_tif(tmp_path / "T32_rededge_clip.tif", constants(1))
     with pytest.raises(RasterError, match="another band than stated") as caught:
         read(path, bands=["B02"])
-    assert "which of them it is, B05 or B06 or B07" in str(caught.value.remedy)
+    assert "which one it is, B05 or B06 or B07" in str(caught.value.remedy)
 
     for band in ("B05", "B06", "B07"):
         assert (band,) == read(path, bands=[band]).spec.bands
@@ -714,7 +714,7 @@ def test_a_name_that_lists_bands_in_another_order(tmp_path: Path, write_tif: Wri
     """`VH_VV` may say that VH is first: either order is read as it is stated."""
     pixels = np.stack([np.full((8, 8), value, "float32") for value in (-17.5, -10.5)])
     path = write_tif(tmp_path / "S1A_VH_VV.tif", pixels)
-    with pytest.raises(RasterError, match="in another order") as caught:
+    with pytest.raises(RasterError, match="in an unusual order") as caught:
         read(path, "s1-grd", "db")
 
     assert ("VH", "VV") == read(path, "s1-grd", "db", bands=named_bands(caught.value)).spec.bands
@@ -739,7 +739,7 @@ def test_colours_that_contradict_an_order(tmp_path: Path, sensor: str) -> None:
     """Blue, green, red was read as red, green, blue."""
     colours = "blue green red" + " undefined" * (sensor == "naip")
     path = coloured(tmp_path / "a.tif", colours, "uint8")
-    with pytest.raises(RasterError, match="for other colours") as caught:
+    with pytest.raises(RasterError, match="colour interpretation") as caught:
         read(path, sensor, "uint8")
     image = read(path, sensor, "uint8", bands=named_bands(caught.value))
     assert {"B": 1, "G": 2, "R": 3} == {b: k for b, k in by_name(image).items() if b != "N"}
@@ -751,7 +751,7 @@ def test_colours_that_contradict_an_order(tmp_path: Path, sensor: str) -> None:
 def test_colours_of_too_many_bands(tmp_path: Path) -> None:
     """The stack that the remedy makes of blue, green, red and another has them in order."""
     path = coloured(tmp_path / "a.tif", "blue green red undefined", "uint8")
-    with pytest.raises(RasterError, match="for other colours") as caught:
+    with pytest.raises(RasterError, match="colour interpretation") as caught:
         read(path, "rgb", "uint8")
     run_rio(caught.value, {"OUT.tif": tmp_path / "out.tif"})
 
@@ -761,12 +761,12 @@ def test_colours_of_too_many_bands(tmp_path: Path) -> None:
 def test_colours_behind_another_band(tmp_path: Path) -> None:
     """Red, green and blue behind near infrared are kept by the remedy, each where it is."""
     path = coloured(tmp_path / "a.tif", "undefined blue green red", "uint8")
-    with pytest.raises(RasterError, match="for other colours") as caught:
+    with pytest.raises(RasterError, match="colour interpretation") as caught:
         read(path, "rgb", "uint8")
     run_rio(caught.value, {"OUT.tif": tmp_path / "out.tif"})
 
     assert {"R": 4, "G": 3, "B": 2} == by_name(read(tmp_path / "out.tif", "rgb", "uint8"))
-    with pytest.raises(RasterError, match="for other colours") as caught:
+    with pytest.raises(RasterError, match="colour interpretation") as caught:
         read(path, "naip", "uint8")
     assert ["N", "B", "G", "R"] == named_bands(caught.value)
     found = by_name(read(path, "naip", "uint8", bands=named_bands(caught.value)))
@@ -776,9 +776,9 @@ def test_colours_behind_another_band(tmp_path: Path) -> None:
 def test_colours_and_sentinel_2(tmp_path: Path) -> None:
     """A reversed order is refused; a composite, and what a format calls any bands, says nothing."""
     path = coloured(tmp_path / "a.tif", "blue green red undefined")
-    with pytest.raises(RasterError, match="for other colours") as caught:
+    with pytest.raises(RasterError, match="colour interpretation") as caught:
         read(path, bands=["B04", "B03", "B02", "B08"])
-    with pytest.raises(RasterError, match="another number") as counted:
+    with pytest.raises(RasterError, match="number of bands in the file") as counted:
         read(path)
 
     for error in (caught.value, counted.value):
@@ -798,7 +798,7 @@ def test_tags_of_a_sentinel_2_product(tmp_path: Path, write_tif: WriteTif) -> No
         file.update_tags(2, BANDNAME="B8A")
 
     assert {"B04": 1, "B8A": 2} == by_name(read(path, "s2-l1c"))
-    with pytest.raises(RasterError, match="tags of a file") as caught:
+    with pytest.raises(RasterError, match="tags of the file") as caught:
         read(path)
     run_rio(caught.value)
     assert ("B04", "B8A") == read(path).spec.bands
@@ -812,9 +812,9 @@ def test_a_colour_table_is_no_measurement(tmp_path: Path) -> None:
         file.write(np.full((1, 8, 8), 7, "uint8"))
         file.write_colormap(1, {7: (10, 20, 30, 255)})
     for sensor, unit, bands in (("rgb", "uint8", ["R"]), ("s2-l2a", "dn", None)):
-        with pytest.raises(RasterError, match="numbers of colours"):
+        with pytest.raises(RasterError, match="indices of a colour table"):
             read(path, sensor, unit, bands=bands)
-    with pytest.raises(RasterError, match="numbers of colours") as caught:
+    with pytest.raises(RasterError, match="indices of a colour table") as caught:
         read(path, "rgb", "uint8")
     out = Path(run_python(caught.value)[1])
 
@@ -824,7 +824,7 @@ def test_a_colour_table_is_no_measurement(tmp_path: Path) -> None:
 def test_a_grey_picture_is_not_red(tmp_path: Path, write_tif: WriteTif) -> None:
     """The remedy of a file of one band was to call it R."""
     path = write_tif(tmp_path / "a.tif", constants(1, "uint8"))
-    with pytest.raises(RasterError, match="nothing says which band") as caught:
+    with pytest.raises(RasterError, match="band of a single-band file is unknown") as caught:
         read(path, "rgb", "uint8")
 
     assert str(caught.value.remedy).startswith("leave it out")
@@ -838,10 +838,10 @@ def test_a_mask_beside_an_image_of_all_bands_is_no_band(
     folder = tmp_path / "images"
     write_tif(folder / "a.tif", constants(12))
     mask = write_tif(folder / "a_SCL_20m.tif", constants(1, "uint8"))
-    with pytest.raises(RasterError, match="nothing says which band") as caught:
+    with pytest.raises(RasterError, match="band of a single-band file is unknown") as caught:
         read(mask, "s2-l2a", "dn")
     assert str(caught.value.remedy).startswith(
-        "move it out of the folder, if it is a cloud mask SCL"
+        "if it is the cloud mask SCL, move it out of the folder"
     )
     mask.rename(tmp_path / mask.name)
     (source,) = list_sources(folder, Sensor.S2_L2A, Unit.DN)
@@ -854,7 +854,7 @@ def test_pages_are_stacked(tmp_path: Path, write_tif: WriteTif) -> None:
     write_tif(path, constants(1))
     write_tif(path, 3 * constants(1), APPEND_SUBDATASET="YES")
     for bands in (None, ["B02"]):
-        with pytest.raises(RasterError, match="the first alone") as caught:
+        with pytest.raises(RasterError, match="only the first") as caught:
             read(path, bands=bands)
     out = tmp_path / "out.tif"
     run_rio(caught.value, {"OUT.tif": out})
@@ -867,7 +867,7 @@ def test_many_pages_are_stacked_in_order(tmp_path: Path, write_tif: WriteTif) ->
     path = write_tif(tmp_path / "a.tif", constants(1))
     for k in range(2, 13):
         write_tif(path, k * constants(1), APPEND_SUBDATASET="YES")
-    with pytest.raises(RasterError, match="the first alone") as caught:
+    with pytest.raises(RasterError, match="only the first") as caught:
         read(path)
     out = tmp_path / "out.tif"
     run_rio(caught.value, {"OUT.tif": out})
@@ -892,7 +892,7 @@ def test_one_of_several_pages_is_named(
     stated = {"sensor": "s2-l2a", "unit": "dn", "bands": bands}
     for call in (eofm.read_geotiff, eofm.open_scene, eofm.read_scene):
         for place in (path, path.parent):
-            with pytest.raises(RasterError, match="several images, of which") as caught:
+            with pytest.raises(RasterError, match="several images, and") as caught:
                 call(place, **stated)
     remedy = str(caught.value.remedy)
     first = remedy.partition("eofm.read_scene('")[2].partition("'")[0]
@@ -929,20 +929,20 @@ def test_what_is_not_calibrated_is_not_renamed(
     """The remedy renamed amplitudes VV."""
     names = [word.format("VV"), word.format("VH")]
     path = write_tif(tmp_path / "a.tif", constants(2, "float32"), descriptions=names)
-    with pytest.raises(RasterError, match="no calibrated backscatter") as caught:
+    with pytest.raises(RasterError, match="not calibrated backscatter") as caught:
         read(path, "s1-grd", "power")
     assert "--description" not in str(caught.value)
     both = write_tif(
         tmp_path / "b.tif", constants(2, "float32"), descriptions=[names[0], "Sigma0_VV"]
     )
-    with pytest.raises(RasterError, match="no calibrated backscatter") as caught:
+    with pytest.raises(RasterError, match="not calibrated backscatter") as caught:
         read(both, "s1-grd", "power")
 
     assert {"VV": 2} == by_name(read(both, "s1-grd", "power", bands=named_bands(caught.value)))
     for name in (word.format("VV"), f"x_{word.format('VV')}_cut"):
         alone = write_tif(tmp_path / f"{name}.tif", constants(1, "float32"))
         for bands in (None, ["VV"]):
-            with pytest.raises(RasterError, match="no calibrated backscatter"):
+            with pytest.raises(RasterError, match="not calibrated backscatter"):
                 read(alone, "s1-grd", "power", bands=bands)
 
 
@@ -950,7 +950,7 @@ def test_what_is_not_calibrated_is_not_renamed(
     ("count", "sensor", "stated", "words"),
     [
         (1, "naip", ["R", "G"], "leave it out"),
-        (1, "s2-l2a", ["B02", "B03"], "state which it is"),
+        (1, "s2-l2a", ["B02", "B03"], "state its band"),
         (2, "rgb", None, "--bands R G"),
         (5, "s2-l2a", None, "--bands NAME NAME"),
         (5, "rgb", None, "if the first 3 are those of rgb"),
@@ -961,7 +961,7 @@ def test_no_band_is_offered_without_a_condition(
 ) -> None:
     """An example of bands that nobody knows of is one only if they are these."""
     path = write_tif(tmp_path / "a.tif", constants(count))
-    with pytest.raises(RasterError, match="another number of bands") as caught:
+    with pytest.raises(RasterError, match="number of bands in the file") as caught:
         read(path, sensor, "dn" if sensor == "s2-l2a" else "uint8", bands=stated)
 
     remedy = str(caught.value.remedy)
@@ -1081,7 +1081,7 @@ def test_wavelengths_of_another_sensor_are_no_bands(
     """Landsat's and Planet's, of which some fit, are not understood; those that fit can be had."""
     names = [f"{wave} Nanometers" for wave in waves]
     path = write_tif(tmp_path / "a.tif", constants(4), descriptions=names)
-    with pytest.raises(RasterError, match="not understood") as caught:
+    with pytest.raises(RasterError, match="not recognised") as caught:
         read(path)
 
     assert named_bands(caught.value) == list(read(path, bands=named_bands(caught.value)).spec.bands)
@@ -1133,7 +1133,7 @@ def test_what_is_no_band_is_left_out_where_all_others_are_there(
     """`VV/VH` was to be described as VV, which would be there twice."""
     pixels = np.full((3, 8, 8), -11.5, np.float32)
     path = write_tif(tmp_path / "a.tif", pixels, descriptions=["VV", "VH", "VV/VH"])
-    with pytest.raises(RasterError, match="not understood") as caught:
+    with pytest.raises(RasterError, match="not recognised") as caught:
         eofm.read_geotiff(path, sensor="s1-grd", unit="db")
     assert "edit-info" not in str(caught.value.remedy)
 
@@ -1154,7 +1154,7 @@ def test_polarisations_inside_names_are_stacked_as_the_remedy_says(
     pixels = {"VV": np.full((8, 8), -11.5, np.float32), "VH": np.full((8, 8), -18.5, np.float32)}
     words = {band: band.lower() if "site" in name else band for band in pixels}
     files = [write_tif(tmp_path / f"in/{name.format(words[b])}.tif", pixels[b]) for b in pixels]
-    with pytest.raises(RasterError, match="nothing says which band") as caught:
+    with pytest.raises(RasterError, match="band of a single-band file is unknown") as caught:
         read(files[1], "s1-rtc", "db")
 
     run_rio(caught.value, {"OUT.tif": tmp_path / "out.tif"})

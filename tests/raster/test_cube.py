@@ -688,7 +688,7 @@ def test_an_offset_that_was_taken_away_is_not_taken_away_again(tmp_path: Path, w
     with rioxarray.open_rasterio(path) as array:
         plain = array.astype("int32") - 1000
         for unit in ("reflectance", "dn-offset1000", None):
-            with pytest.raises(RasterError, match="taken away already") as refused:
+            with pytest.raises(RasterError, match="subtracted already") as refused:
                 from_xarray(plain, "s2-l2a", unit)
             whole = from_xarray(array, "s2-l2a", unit)
             assert 0.02 < whole.pixels.mean() / (1 if unit == "reflectance" else 10_000) < 0.2
@@ -821,7 +821,7 @@ def test_a_coordinate_states_the_baseline() -> None:
     assert "dn-offset1000" in str(caught.value.remedy)
     assert Unit.DN_OFFSET1000 is from_xarray(array, "s2-l2a", "dn-offset1000", gsd=10).spec.unit
     scope = {"array": array}
-    exec(str(caught.value.remedy).rpartition("its values: ")[2], scope)
+    exec(str(caught.value.remedy).rpartition("the values: ")[2], scope)
     from_xarray(scope["array"], "s2-l2a", "dn", gsd=10)
 
 

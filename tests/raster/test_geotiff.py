@@ -113,7 +113,7 @@ def test_a_vrt_of_separate_files_has_their_bands(
         <GeoTransform>500000, 10, 0, 5400000, 0, -10</GeoTransform>{"".join(parts)}</VRTDataset>"""
     )
     if stated is not None:
-        with pytest.raises(RasterError, match="otherwise than stated") as caught:
+        with pytest.raises(RasterError, match="contradict the stated bands") as caught:
             eofm.read_geotiff(vrt, sensor="s2-l2a", unit="dn", bands=stated)
         assert "B04 B03 B02 B08" == caught.value.found
     image = eofm.read_geotiff(vrt, sensor="s2-l2a", unit="dn")
@@ -290,7 +290,7 @@ def test_a_bomb_is_refused_unread(tmp_path: Path) -> None:
         pass
     assert file.stat().st_size < 30_000
 
-    with pytest.raises(RasterError, match="more memory") as caught:
+    with pytest.raises(RasterError, match="implausibly large") as caught:
         eofm.read_geotiff(file, sensor="s2-l1c", unit="dn")
     assert "38.7 GiB" in str(caught.value.found)
     assert (64, 64) == eofm.read_geotiff(
@@ -350,7 +350,7 @@ def test_another_format_keeps_its_band_names(tmp_path: Path, write_tif: WriteTif
     ("name", "text", "found", "words"),
     [
         ("a.dim", '<?xml version="1.0"?><Dimap_Document name="a">', "BEAM-DIMAP", "GeoTIFF"),
-        ("a.gti", "<GDALTileIndexDataset>", "index of tiles", "rasters that it lists"),
+        ("a.gti", "<GDALTileIndexDataset>", "tile index", "rasters that it lists"),
         ("manifest.safe", "<xfdu:XFDU><id>sentinel-1</id>", "Sentinel-1 product", "calibrate"),
         ("a.xml", '<?xml version="1.0"?><a/>', "holds no pixels", "name the raster"),
         ("a.html", "<?xml version='1.0'?><!DOCTYPE html><html>", "a web page", "login"),
@@ -394,9 +394,9 @@ def test_a_model_of_the_camera_is_no_grid(tmp_path: Path) -> None:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         target.write(np.full((2, 64, 64), 500, np.uint16))
         target.descriptions = ("B04", "B08")
-    with pytest.raises(RasterError, match="rational polynomials") as caught:
+    with pytest.raises(RasterError, match="rational polynomial") as caught:
         eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
-    command = str(caught.value.remedy).partition("is high: ")[2]
+    command = str(caught.value.remedy).partition("on the ellipsoid: ")[2]
     subprocess.run(
         command.replace("python", sys.executable, 1).replace("OUT.tif", str(out)),
         shell=True,

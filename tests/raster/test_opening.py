@@ -55,7 +55,7 @@ def test_sensor_and_unit_are_needed_where_nothing_says_them(tmp_path: Path, writ
         eofm.open_scene(path, sensor="s2-l2a", unit="DNs")
 
     assert 'sensor="s2-l2a"' in sensor.value.remedy
-    assert "unit='dn'" in unit.value.remedy
+    assert 'unit="dn"' in unit.value.remedy
     assert "s2-l2a" in near.value.remedy
     assert Unit.DN is eofm.open_scene(path, sensor="s2-l2a", unit="dn").unit
 

@@ -147,7 +147,7 @@ def test_a_statement_that_contradicts_is_refused(tmp_path: Path) -> None:
         eofm.open_scene(product, unit="dn")
     assert "dn-offset1000" in str(unit.value)
     assert "05.11" in str(unit.value)
-    assert "leave the unit out" in unit.value.remedy
+    assert "omit the unit" in unit.value.remedy
     with pytest.raises(SpecError, match="another sensor than stated"):
         eofm.open_scene(product, sensor="s2-l2a")
 
@@ -463,7 +463,7 @@ def test_a_sentinel_1_product_is_not_an_incomplete_one(tmp_path: Path) -> None:
     product.mkdir()
     (product / "manifest.safe").write_text("<xfdu:XFDU/>")
 
-    with pytest.raises(RasterError, match="not read as they are delivered") as refused:
+    with pytest.raises(RasterError, match="must be calibrated and geocoded") as refused:
         eofm.read_scene(product, sensor="s1-grd", unit="power")
     assert "calibrate it" in str(refused.value.remedy)
 
@@ -512,7 +512,10 @@ def test_a_sentinel_1_product_is_one_on_every_route(
         yield caught.value
 
     for error in errors():
-        assert "Sentinel-1 products are not read as they are delivered" == error.problem
+        assert (
+            "a Sentinel-1 product must be calibrated and geocoded before it is read"
+            == error.problem
+        )
         assert said in str(error.found)
         assert "sigma0 or gamma0 on a grid" in str(error.expected)
     call = str(error.remedy).partition("as in ")[2]

@@ -172,9 +172,9 @@ def test_an_array_that_was_scaled_and_still_says_so(given, unit: bool, tmp_path:
     for read in (from_xarray, read_scene):
         with pytest.raises(RasterError, match="scaled already") as error:
             read(array, sensor=sensor, unit=said)
-        remedy, _, state = error.value.remedy.partition("; and state what the values are in, ")
+        remedy, _, state = error.value.remedy.partition("; and state the unit of the values, ")
         again = array.copy()
-        exec(remedy.removeprefix("take it out: "), {"array": again})
+        exec(remedy.removeprefix("remove the scale: "), {"array": again})
         assert state == f'as in unit="{physical}"'
         found = read(again, sensor=sensor, unit=physical)
         keep = found.valid & truth.valid
