@@ -389,7 +389,7 @@ def _crs(file: Path, text: str | None) -> CRS:
         return read_crs(text or "")
     except RasterError as error:
         raise LabelError(
-            "the polygons say nothing about where they lie",
+            "the polygons have no georeference",
             found=text or "no coordinate reference system",
             where=file,
             remedy="write their CRS into the file, as in geopandas: layer.set_crs('EPSG:4326')",

@@ -1,8 +1,8 @@
-"""xarray in and out: named bands, a CRS, NaN where nothing was measured.
+"""Convert images from and to xarray: named bands, a CRS, NaN for invalid pixels.
 
-An image is a `DataArray` with the dimensions band, y and x, or a `Dataset` with one variable for
-each band. What `to_xarray` writes, `from_xarray` reads without being told sensor or unit, and gives
-the same numbers at the same place, in the same order of rows, rotated or not.
+An image is a `DataArray` with the dimensions band, y and x, or a `Dataset` with one variable per
+band. `from_xarray` reads the output of `to_xarray` without a stated sensor or unit, and returns the
+same values, georeference and order of rows, also for rotated grids.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ __all__ = [
 ]
 
 Cube = xr.DataArray | xr.Dataset
-_TEN_METRES: Final = ("B02", "B03", "B04", "B08")  # what a file of four bands holds most often
+_TEN_METRES: Final = ("B02", "B03", "B04", "B08")  # the most frequent four bands
 
-# HDF5 ends the process where a thread opens a file while another one reads: windows are read ahead
-# by several, and xarray's own lock is around reading alone. So opening, reading pixels and closing
-# are done by one thread at a time.
+# HDF5 crashes the process if one thread opens a file while another one reads, and several threads
+# prefetch windows. The lock of xarray covers only reading, so this one covers opening, reading and
+# closing.
 ONE_AT_A_TIME: Final = threading.Lock()
 
 # Other names of the three dimensions: openEO, `Dataset.to_dataarray`, netCDF in degrees.
@@ -88,8 +88,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "longitude": "x",
 }
 _NUMBERED: Final = re.compile(r"band_\d+")
-# A rotated grid has no coordinates along its rows. So that a cut-out knows where it lies, rows and
-# columns are numbered as the transform counts them.
+# A rotated grid has no coordinates along its rows. Its rows and columns are numbered as in the
+# transform, so that a subset keeps its georeference.
 _ROW, _COLUMN = "row", "column"
 
 
@@ -97,14 +97,14 @@ _ROW, _COLUMN = "row", "column"
 
 
 def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
-    """Return where the pixels of an array with `y` and `x` lie.
+    """Return the grid of an array with the dimensions `y` and `x`.
 
-    A transform that is written in the array counts, to the last digit, where the coordinates are
-    those of its pixels, as in a cut-out. Where they are not, the coordinates count.
+    A transform stored in the array is used, to the last digit, if the coordinates are those of its
+    pixels, as in a subset. Otherwise the coordinates are used.
 
     Args:
-        array: With at least one pixel.
-        gsd: Metres per pixel, which tells of a single row or column what its coordinate does not.
+        array: Array with at least one pixel.
+        gsd: Metres per pixel, required for the step of a single row or column.
 
     Raises:
         RasterError: If it has no pixel, or the coordinates are not evenly spaced.
@@ -115,8 +115,8 @@ def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
             "the array has no pixel",
             found=f"{height} rows and {width} columns",
             expected="at least one of each",
-            remedy="choose other limits: where y falls from north to south, a selection of it "
-            "begins in the north, as in array.sel(y=slice(north, south))",
+            remedy="choose other limits: if y decreases from north to south, a selection "
+            "starts in the north, as in array.sel(y=slice(north, south))",
         )
     crs, written = _crs_of(array), _written(array)
     whole = Grid(crs, written or Affine.identity(), height, width)
@@ -142,7 +142,7 @@ def _crs_of(array: Cube) -> CRS | None:
 
 
 def _written(array: Cube) -> Affine | None:
-    """Return the transform that stands in the array, as GDAL and rioxarray write it."""
+    """Return the transform stored in the array, as GDAL and rioxarray write it."""
     name = array.rio.grid_mapping
     text = array.coords[name].attrs.get("GeoTransform") if name in array.coords else None
     if text is None:
@@ -162,15 +162,15 @@ def _first(array: Cube, axis: str) -> int:
     numbers = array.coords[axis].to_numpy()
     if numbers.size > 1 and not (np.diff(numbers) == 1).all():
         raise RasterError(
-            f"the {axis}s of the array are not neighbours",
+            f"the {axis}s of the array are not adjacent",
             found="a selection that leaves some out",
-            remedy="bring it to a regular grid first",
+            remedy="resample it to a regular grid first",
         )
     return int(numbers.flat[0])
 
 
 def _counted(array: Cube, written: Affine | None, gsd: float | None) -> Affine:
-    """Return the transform the coordinates state: those of the centres of evenly spaced pixels."""
+    """Return the transform given by the coordinates, the centres of evenly spaced pixels."""
     step = _stated_step(_crs_of(array), gsd)
     known = (step, step and -step) if written is None else (written.a, written.e)
     (x, wide), (y, high) = (
@@ -180,7 +180,7 @@ def _counted(array: Cube, written: Affine | None, gsd: float | None) -> Affine:
 
 
 def _stated_step(crs: CRS | None, gsd: float | None) -> float | None:
-    """Return what a ground sample distance is in units of the map, where these are lengths."""
+    """Return a ground sample distance in units of the CRS; None if these are not lengths."""
     if gsd is None or crs is None:
         return gsd
     return gsd / float(crs.linear_units_factor[1]) if crs.is_projected else None
@@ -192,7 +192,7 @@ def _axis(array: Cube, axis: str, known: float | None) -> tuple[float, float]:
     if len(centres) == 1:
         if not known:
             raise RasterError(
-                "one row or column does not say how large its pixels are",
+                "a single row or column does not determine the pixel size",
                 found=f"a single {axis} coordinate, {centres[0]:.10g}, and no transform",
                 expected="several pixels, or a transform",
                 remedy="write the transform of its pixels, as in array.rio.write_transform("
@@ -206,7 +206,7 @@ def _axis(array: Cube, axis: str, known: float | None) -> tuple[float, float]:
         raise RasterError(
             f"the {axis} coordinates of the array are not evenly spaced",
             found=f"steps from {steps.min():g} to {steps.max():g}",
-            remedy="bring it to a regular grid first",
+            remedy="resample it to a regular grid first",
         )
     return float(centres[0]), step
 
@@ -221,23 +221,23 @@ def from_xarray(
     *,
     gsd: float | None = None,
 ) -> Imagery:
-    """Return an array as one image (B = 1) that knows where it lies.
+    """Return an array as one georeferenced image (B = 1).
 
     Args:
-        array: Dimensions band, y and x in any order; others, such as time, have the length 1. The
-            coordinate `band` holds band names; where it holds numbers, as from
-            `rioxarray.open_rasterio`, the attribute `long_name` does. Of a Dataset, the variables
-            that are bands of the sensor, the others being left out.
-        sensor: Sensor and product level. None takes what `to_xarray` wrote.
-        unit: Unit of the values. None takes what `to_xarray` wrote, or what `scale_factor` and
-            `add_offset` say that were not applied.
-        gsd: Metres per pixel. None takes it from CRS and coordinates.
+        array: Dimensions band, y and x in any order; others, such as time, have length 1. The
+            coordinate `band` holds the band names; if it holds numbers, as from
+            `rioxarray.open_rasterio`, the attribute `long_name` does. Variables of a Dataset that
+            are not bands of the sensor are left out.
+        sensor: Sensor and product level. None uses that of `to_xarray`.
+        unit: Unit of the values. None uses that of `to_xarray`, or the one that follows from an
+            unapplied `scale_factor` and `add_offset`.
+        gsd: Metres per pixel. None derives it from CRS and coordinates.
 
     Raises:
         RasterError: If dimensions or band names are missing, or there is no CRS and no `gsd`.
-        SpecError: If a band is not one of the sensor's, or the array says otherwise than stated.
-        PixelError: If the numbers cannot be in the unit: 8 bits or fractions of 1 for digital
-            numbers, whole numbers for reflectance.
+        SpecError: If a band does not belong to the sensor, or the array contradicts the statement.
+        PixelError: If the values cannot be in the unit: 8 bits or fractions of 1 for digital
+            numbers, integers for reflectance.
     """
     return check_scale(image_of(array, sensor, unit, gsd=gsd))
 
@@ -249,7 +249,7 @@ def image_of(
     *,
     gsd: float | None = None,
 ) -> Imagery:
-    """Return an array as `from_xarray` does, its values unseen: who calls looks at them, or not.
+    """Return an array like `from_xarray`, without the check of its values, left to the caller.
 
     Args:
         array: See `from_xarray`.
@@ -260,7 +260,7 @@ def image_of(
     Raises:
         RasterError: See `from_xarray`.
         SpecError: See `from_xarray`.
-        PixelError: If 8-bit numbers are stated to be digital numbers of Sentinel-2.
+        PixelError: If 8-bit values are stated as digital numbers of Sentinel-2.
     """
     check_cube(array)
     given, array = array, with_plain_names(array)
@@ -303,31 +303,31 @@ def image_of(
 
 
 def gsd_of(grid: Grid) -> float:
-    """Return the ground sample distance of an array's grid.
+    """Return the ground sample distance of the grid of an array.
 
     Raises:
-        RasterError: If it lies nowhere; the remedy is that of an array, not of a file.
+        RasterError: If it has no georeference; the remedy is for an array, not a file.
     """
     try:
         return grid.gsd
     except RasterError as error:
         error.remedy = (
-            "state the size of its pixels, as in gsd=10.0; or say where it lies, with coordinates "
-            'x and y and array.rio.write_crs("EPSG:32632")'
+            "state the pixel size, as in gsd=10.0; or add a georeference, with coordinates x and "
+            'y and array.rio.write_crs("EPSG:32632")'
         )
         raise
 
 
 def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
-    """Return an array as the imagery a spec says it is: what `Encoder.embed` asks for.
+    """Return an array as imagery with a stated spec, for `Encoder.embed`.
 
     Args:
         array: See `from_xarray`.
-        spec: Sensor, unit, GSD and bands, in the order wanted. None takes what the array says.
+        spec: Sensor, unit, GSD and bands in the order wanted. None uses those of the array.
 
     Raises:
         RasterError: See `from_xarray`.
-        SpecError: If the array says otherwise, or lacks a band.
+        SpecError: If the array contradicts the spec, or lacks a band.
     """
     if spec is None:
         check_cube(array)
@@ -343,18 +343,18 @@ def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
 
 
 def check_cube(array: object) -> Cube:
-    """Return something, which has to be an array of xarray.
+    """Return an object that must be an xarray array.
 
     Raises:
         SpecError: If it is not.
     """
     if not isinstance(array, (xr.DataArray, xr.Dataset)):
         raise SpecError(
-            "this is no image",
+            "the object is not an image",
             found=f"an object of type {type(array).__name__}",
-            expected="Imagery, an array of numpy or torch with its spec, or one of xarray; for "
-            "open_scene also a path or an address",
-            remedy='of a file: eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")'
+            expected="Imagery, a numpy or torch array with its spec, or an xarray object; for "
+            "open_scene also a path or a URL",
+            remedy='for a file: eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")'
             if isinstance(array, (str, Path))
             else None,
         )
@@ -362,10 +362,10 @@ def check_cube(array: object) -> Cube:
 
 
 def with_plain_names(array: Cube) -> Cube:
-    """Return an array with dimensions called band, y and x, north up and west on the left.
+    """Return an array with the dimensions band, y and x, north up and west on the left.
 
-    A Dataset of one variable that has its bands along a dimension, as a file of an array is, is
-    that variable. Rows of a transform that runs from south to north stay as they are.
+    Of a Dataset whose only variable has the bands along a dimension, that variable is returned.
+    Rows keep their order if the stored transform runs from south to north.
     """
     named = array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
     if isinstance(named, xr.Dataset):
@@ -377,8 +377,8 @@ def with_plain_names(array: Cube) -> Cube:
 
 
 def _with_crs(cube: xr.Dataset) -> xr.Dataset:
-    """Keep the variable that holds the CRS with every band, as CF's `grid_mapping` means it."""
-    # decode_coords="all" does it too, but stumbles over a numeric attribute called `bounds`
+    """Make the variable that holds the CRS (`grid_mapping` in CF) a coordinate of every band."""
+    # decode_coords="all" does it too, but fails on a numeric attribute `bounds`
     named = {
         str(v.attrs.get("grid_mapping", v.encoding.get("grid_mapping")))
         for v in cube.data_vars.values()
@@ -390,7 +390,7 @@ def _with_crs(cube: xr.Dataset) -> xr.Dataset:
 
 
 def _is_turned(array: Cube, axis: str, sign: int) -> bool:
-    """Return whether coordinates run the other way, as y does in CF, and no transform says it."""
+    """Return whether coordinates run backwards, as y in CF, without a transform that says so."""
     if axis not in array.coords or array.coords[axis].ndim != 1 or array.sizes[axis] < 2:
         return False
     places = array.coords[axis].to_numpy()
@@ -400,11 +400,11 @@ def _is_turned(array: Cube, axis: str, sign: int) -> bool:
 
 
 def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
-    """Return the bands of an array by their canonical names.
+    """Return canonical band name -> band of an array.
 
     Raises:
         RasterError: If there is no band, or bands have no names.
-        SpecError: If the bands of a DataArray are not the sensor's, each once.
+        SpecError: If the bands of a DataArray do not belong to the sensor, or are repeated.
     """
     renamed = with_plain_names(array)
     if isinstance(renamed, xr.Dataset):
@@ -417,13 +417,14 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
         others = [dim for dim in renamed.dims if dim not in {"y", "x"} and renamed.sizes[dim] > 1]
         remedy = 'rename them, as in array.rename({"rows": "y", "columns": "x"})'
         if {"y", "x"} <= set(renamed.dims):
-            remedy = 'say which band it is, as in array.expand_dims(band=["B04"])'
+            remedy = 'state which band it is, as in array.expand_dims(band=["B04"])'
             if others:
+                one = others[0]
                 remedy = (
-                    f'if {others[0]} is that of the bands: array.rename({{"{others[0]}": "band"}})'
+                    f'if {one} is the dimension of the bands: array.rename({{"{one}": "band"}})'
                 )
         raise RasterError(
-            "an image has the dimensions band, y and x",
+            "an image must have the dimensions band, y and x",
             found=", ".join(map(str, array.dims)),
             remedy=remedy,
         )
@@ -437,7 +438,7 @@ def band_layers(array: Cube, sensor: Sensor) -> dict[str, xr.DataArray]:
 
 
 def _scaled(array: xr.DataArray, number: int) -> xr.DataArray:
-    """Return one band; where scales and offsets differ, with those that rioxarray keeps for it."""
+    """Return one band, with its own scale and offset if rioxarray keeps them per band."""
     layer = array.isel(band=number)
     for several, one in (("scales", "scale_factor"), ("offsets", "add_offset")):
         of_file = array.attrs.get(several)
@@ -445,10 +446,10 @@ def _scaled(array: xr.DataArray, number: int) -> xr.DataArray:
             place = _in_file(array, len(of_file))
             if place is None:
                 raise RasterError(
-                    f"the {several} of the array are those of other bands",
+                    f"the {several} of the array belong to other bands",
                     found=f"{len(of_file)} of them, and band = {_labels(array)}",
                     expected="one for each band",
-                    remedy="open the file anew with eofm.read_scene, or scale the array: "
+                    remedy="open the file again with eofm.read_scene, or scale the array: "
                     "rioxarray.open_rasterio(file, mask_and_scale=True)",
                 )
             layer = layer.assign_attrs({one: of_file[place[number]]})
@@ -483,7 +484,7 @@ def _variables(cube: xr.Dataset, sensor: Sensor) -> dict[str, xr.DataArray]:
 def _check_others(
     words: Mapping[str, str], found: Mapping[str, xr.DataArray], sensor: Sensor
 ) -> None:
-    """Refuse to leave out what has the name that another sensor gives a band of this one.
+    """Refuse to leave out a variable named like a counterpart band of another sensor.
 
     Raises:
         SpecError: If there is such a variable.
@@ -492,7 +493,7 @@ def _check_others(
         alike = alike_in(word, sensor)
         if alike and not set(alike) & set(found):
             raise SpecError(
-                f"a variable of the Dataset has the name of a band of another sensor than {sensor}",
+                f"a variable of the Dataset is named after a band of another sensor than {sensor}",
                 found=name,
                 expected=", ".join(SENSOR_BANDS[sensor]),
                 remedy=f'rename it, as in dataset.rename({{"{name}": "{alike[0]}"}}), or leave it '
@@ -501,13 +502,13 @@ def _check_others(
 
 
 def _described(name: str, variable: xr.DataArray) -> str:
-    """Return the name of a variable, or what it says of itself where the name is but a number.
+    """Return the name of a variable, or its `long_name` if the name is only a number.
 
-    `rioxarray.open_rasterio(..., band_as_variable=True)` calls the ninth band of a file `band_9`,
-    which of Sentinel-2 is B8A.
+    `rioxarray.open_rasterio(..., band_as_variable=True)` names the ninth band of a file `band_9`,
+    which is B8A of Sentinel-2.
 
     Raises:
-        RasterError: If it is a number and says nothing.
+        RasterError: If it is numbered and has no `long_name`.
     """
     if not _NUMBERED.fullmatch(name):
         return name
@@ -521,7 +522,7 @@ def _described(name: str, variable: xr.DataArray) -> str:
 def _numbered(found: str) -> RasterError:
     first = found.split(",", maxsplit=1)[0]
     return RasterError(
-        "variables that are numbered say nothing of their bands",
+        "numbered variables do not name their bands",
         found=found,
         expected="names of bands, or the attribute long_name",
         remedy=f'rename them; if the first is B04: dataset.rename({{"{first}": "B04"}})',
@@ -533,14 +534,14 @@ def _labels(array: xr.DataArray) -> list[Any]:
 
 
 def _in_file(array: xr.DataArray, count: int) -> list[int] | None:
-    """Return which bands of its file an array holds, counted from 0; None if nothing tells.
+    """Return the file bands that an array holds, counted from 0; None if unknown.
 
-    rioxarray numbers bands from 1 on, and an array whose bands were chosen or turned keeps their
-    numbers, while what it says of all bands of the file stays as it was.
+    rioxarray numbers bands from 1. An array with selected or reordered bands keeps their numbers,
+    while its attributes still describe all bands of the file.
 
     Args:
-        array: With a dimension band.
-        count: How many bands the file has.
+        array: Array with a dimension band.
+        count: Number of bands in the file.
     """
     labels = _labels(array)
     if not labels and array.sizes["band"] == count:
@@ -576,25 +577,25 @@ def _band_names(array: xr.DataArray, sensor: Sensor | None = None) -> list[str]:
 
 
 def _check_described(place: Sequence[int], described: Sequence[object]) -> None:
-    """Check that no band lacks a name where others have one, as the alpha of a picture does."""
+    """Check that all bands have a name or none has; the alpha of a picture often lacks one."""
     named = [k for k, number in enumerate(place) if described[number]]
     if 0 < len(named) < len(place):
         nameless = [str(k) for k in range(len(place)) if k not in named]
         raise RasterError(
-            "a band of the array has no name, and others have",
-            found=f"nothing for band {', '.join(nameless)}, counted from 0",
+            "some bands of the array have no name",
+            found=f"no name for band {', '.join(nameless)}, counted from 0",
             expected="a name for each band",
-            remedy=f"choose those that have one: array.isel(band={named})",
+            remedy=f"select the bands with a name: array.isel(band={named})",
         )
 
 
 def _flat(layer: xr.DataArray) -> xr.DataArray:
-    """Return one band as (y, x): a single time is taken, several are an error."""
+    """Return one band as (y, x); several times are an error."""
     others = [dim for dim in layer.dims if dim not in {"y", "x"}]
     for dim in others:
         if layer.sizes[dim] != 1:
             raise RasterError(
-                f"one image is wanted, and the array holds {layer.sizes[dim]} along {dim}",
+                f"an image is expected, but the array holds {layer.sizes[dim]} along {dim}",
                 found=", ".join(f"{d} {layer.sizes[d]}" for d in layer.dims),
                 remedy=f"select one, as in array.isel({dim}=0)",
             )
@@ -604,12 +605,12 @@ def _flat(layer: xr.DataArray) -> xr.DataArray:
 def _numbers(
     layer: xr.DataArray, scaling: TagScaling, number: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return numbers as stored, in the unit of the image, and where they are declared no number."""
+    """Return values as stored, values in the unit of the image, and where nodata is declared."""
     stored = _stored(layer)
     if stored.dtype.kind not in "iuf":
         raise RasterError("pixels must be real numbers", found=stored.dtype)
     nodata = _nodata(layer)
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and so invalid
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, and so invalid
         numbers = stored.astype(np.float32)
         values = scaling.apply(stored[None], [number])[0].astype(np.float32)
     declared = ~np.isfinite(values)
@@ -619,7 +620,7 @@ def _numbers(
 
 
 def _stored(layer: xr.DataArray) -> NDArray[Any]:
-    """Return the values of a band or mask, which may be in a file still."""
+    """Return the values of a band or mask, which may still have to be read from a file."""
     with ONE_AT_A_TIME:
         values: NDArray[Any] = layer.to_numpy()
     return values
@@ -630,11 +631,10 @@ _SAYS_NODATA: Final = ("_FillValue", "missing_value", "fill_value", "nodata")  #
 
 
 def _nodata(layer: xr.DataArray) -> float | None:
-    """Return the value that stands for no measurement; None where none does.
+    """Return the nodata value; None if there is none.
 
-    rioxarray says NaN of an array whose fill was decoded, and cannot say it of integers, among
-    which the fill is still the number it was; nor a number that their type does not hold, as that
-    of the file whose values were converted to another one.
+    rioxarray reports NaN for an array with a decoded fill value. It fails for integers, which still
+    contain the fill value, and for a fill value outside the range of a converted data type.
     """
     encoded = layer.encoding.get("_FillValue")
     if layer.dtype.kind in "iu" and isinstance(encoded, _NUMBER):
@@ -658,7 +658,7 @@ def _sensor_of(array: Cube, stated: Sensor | None) -> Sensor:
 def _scaling_of(
     array: Cube, layers: Sequence[xr.DataArray], sensor: Sensor, stated: Unit | None
 ) -> TagScaling:
-    """Return the unit of an array: that of `to_xarray`, of a scale not applied, or stated."""
+    """Return the scaling of an array, by `to_xarray`, an unapplied scale, or the statement."""
     text = array.attrs.get("units")
     if "sensor" in array.attrs and text in set(Unit):  # `to_xarray` wrote them
         try:
@@ -672,10 +672,10 @@ def _scaling_of(
             for x in layers
         ]
     except (TypeError, ValueError) as error:
-        raise RasterError("a scale or offset is no number", found=error) from error
+        raise RasterError("a scale or offset is not a number", found=error) from error
     described = None
-    if Unit.DB in UNITS[sensor]:  # as the descriptions and unit tags of a file say it
-        words = [f"{_called(x)} {x.attrs.get('units', '')}" for x in layers]
+    if Unit.DB in UNITS[sensor]:  # like the descriptions and unit tags of a file
+        words = [f"{_label_of(x)} {x.attrs.get('units', '')}" for x in layers]
         check_amplitude(words, _name(array), _squared(array))
         described = described_unit(words)
     return read_scaling(pairs, sensor, stated, described, Path(_name(array)))
@@ -687,16 +687,16 @@ def _squared(array: Cube) -> str:
     if isinstance(array, xr.Dataset):
         power = '(band**2).assign_attrs(band.attrs, units="power")'
         code = f"dataset = dataset.assign({{name: {power} for name, band in dataset.items()}})"
-    return f"square them to backscatter power, and state that unit: {code}"
+    return f"square them to get backscatter power, and state that unit: {code}"
 
 
-def _called(layer: xr.DataArray) -> object:
-    """Return what an array calls one of its bands, or the name of a variable."""
+def _label_of(layer: xr.DataArray) -> object:
+    """Return the label of a band, or the name of a variable."""
     return layer.coords["band"].item() if "band" in layer.coords else layer.name
 
 
-# Coordinates that stackstac makes of the properties of STAC items. The second says whether the
-# offset was subtracted, and decides without the first.
+# Coordinates that stackstac makes from the properties of STAC items. The second states whether the
+# offset was subtracted, and takes precedence.
 _BASELINE: Final = "s2:processing_baseline"
 _APPLIED: Final = "earthsearch:boa_offset_applied"
 
@@ -735,18 +735,18 @@ class CubeClouds:
     """A cloud mask among the bands or variables of an array.
 
     Args:
-        mask: How its values are read.
-        array: Dimensions called y and x, at one time.
+        mask: Kind of mask.
+        array: Array with the dimensions y and x, at one time.
     """
 
     mask: CloudMask
     array: Cube = field(repr=False)
 
     def read(self, window: Window) -> NDArray[np.bool_]:
-        """Return where a window of the array is under clouds, (h, w).
+        """Return where a window of the array is cloudy, (h, w).
 
         Raises:
-            RasterError: If the values are none of the mask.
+            RasterError: If the values are not those of the mask.
         """
         rows, columns = window.slices
         layer = _flat(_mask_layers(self.array)[self.mask])
@@ -762,7 +762,7 @@ class CubeClouds:
 def _without_nodata(
     values: NDArray[Any], nodata: float | None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return a mask with 0 where it declares to know nothing, and where; 0 itself is clear sky."""
+    """Return a mask with its nodata set to 0, and where that was; a nodata of 0 is clear sky."""
     if not nodata:
         return values, np.zeros(values.shape, np.bool_)
     unknown = values == nodata
@@ -792,14 +792,14 @@ def to_xarray(imagery: Imagery) -> xr.DataArray:
     """Return one image as an array (band, y, x) with band names, CRS, and NaN where invalid.
 
     Args:
-        imagery: B = 1. Without a grid the array has no coordinates but the bands.
+        imagery: One image (B = 1). Without a grid, the array has coordinates for the bands only.
 
     Raises:
-        SpecError: If it is not one image, or it is normalised.
+        SpecError: If it is not one image, or is normalised.
     """
     if len(imagery) != 1 or imagery.spec.unit is Unit.MODEL:
         raise SpecError(
-            "one image in physical units is needed",
+            "one image in physical units is required",
             found=f"{len(imagery)} images, unit {imagery.spec.unit}",
             remedy="imagery[0] is the first image of a batch",
         )
@@ -820,11 +820,11 @@ def to_xarray(imagery: Imagery) -> xr.DataArray:
 
 
 def placed(array: xr.DataArray, grid: Grid) -> xr.DataArray:
-    """Return an array that knows where it lies: CRS, transform, and the centres of its pixels.
+    """Return an array with CRS, transform, and coordinates of its pixel centres.
 
     Args:
-        array: (..., y, x).
-        grid: Of y and x.
+        array: Array (..., y, x).
+        grid: Grid of y and x.
     """
     t = grid.transform
     if t.b == t.d == 0:

@@ -1,6 +1,6 @@
-"""One time of an array as the pixels of a scene: of one that is there, or of a netCDF or Zarr file.
+"""One time step of an xarray object, or of a netCDF or Zarr file, as the pixels of a scene.
 
-What the numbers of it mean is read by `eofm.raster.cube`.
+`eofm.raster.cube` interprets its values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eofm.raster.cube import ONE_AT_A_TIME, Cube, with_plain_names
 __all__ = ["SUFFIXES", "CubeFile", "date_at", "is_cube", "time_dimension"]
 
 SUFFIXES: Final = frozenset({".nc", ".nc4", ".cdf", ".zarr"})
-_SHOWN: Final = 5  # of the times of a series, in a message
+_SHOWN: Final = 5  # times of a series in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +31,10 @@ class CubeFile:
     """One time of an array.
 
     Args:
-        array: The array; or the file it is in, which is opened whenever it is read.
-        time: Which time, as in `2021-07-04`. None where there is one only.
-        gsd: Metres per pixel. None takes it from CRS and coordinates.
-        date: The time that was found, `YYYY-MM-DDTHH:MM:SS`; empty where nothing says it.
+        array: The array; or its file, which is opened for every read.
+        time: Time to select, as in `2021-07-04`. None if there is only one.
+        gsd: Metres per pixel. None derives it from CRS and coordinates.
+        date: The selected time, `YYYY-MM-DDTHH:MM:SS`; empty if unknown.
     """
 
     array: Cube | Path = field(repr=False)
@@ -44,12 +44,12 @@ class CubeFile:
 
     @property
     def origin(self) -> str:
-        """What was opened."""
+        """The file or object that was opened."""
         return str(self.array) if isinstance(self.array, Path) else "an xarray object"
 
     @contextmanager
     def open_whole(self) -> Iterator[Cube]:
-        """Open the array with all of its times.
+        """Open the array with all its times.
 
         Raises:
             RasterError: If the file cannot be read.
@@ -70,10 +70,10 @@ class CubeFile:
 
     @contextmanager
     def open(self) -> Iterator[Cube]:
-        """Open the array: dimensions called band, y and x, at one time.
+        """Open the array with the dimensions band, y and x, at one time.
 
-        Values are as stored: nodata, scale and offset are read by `from_xarray`, by the same rules
-        as everywhere, and digital numbers stay exact.
+        Values are as stored: `from_xarray` applies nodata, scale and offset by the common rules, so
+        digital numbers stay exact.
 
         Raises:
             RasterError: If the file cannot be read, or holds several times.
@@ -85,13 +85,13 @@ class CubeFile:
                     "the array has no times to choose from",
                     found=", ".join(map(str, cube.dims)),
                     where=self.origin,
-                    remedy="leave the time out",
+                    remedy="omit the time",
                 )
             yield cube if dim is None else cube.isel({dim: _index(cube, dim, self.time)})
 
 
 def is_cube(path: Path) -> bool:
-    """Return whether a path is that of a netCDF file or of a Zarr group, whatever it is called."""
+    """Return whether a path is a netCDF file or a Zarr group, whatever its name."""
     zarr = (path / name for name in ("zarr.json", ".zgroup", ".zmetadata"))
     return path.suffix.lower() in SUFFIXES or any(file.is_file() for file in zarr)
 
@@ -158,7 +158,7 @@ def _of_groups(path: Path, members: Sequence[str]) -> RasterError:
 
 def _no_engine(path: Path, zarr: bool, error: Exception) -> RasterError:
     return RasterError(
-        f"xarray lacks what reads {'Zarr' if zarr else 'netCDF'}",
+        f"xarray lacks the library to read {'Zarr' if zarr else 'netCDF'}",
         found=str(error).partition("\n")[0],
         where=path,
         remedy=f"pip install {'zarr' if zarr else 'netcdf4'}",
@@ -166,7 +166,7 @@ def _no_engine(path: Path, zarr: bool, error: Exception) -> RasterError:
 
 
 def time_dimension(cube: Cube) -> str | None:
-    """Return the dimension along which an array holds times, if it has one."""
+    """Return the time dimension of an array, if it has one."""
     for dim in cube.dims:
         if dim in cube.coords and cube.coords[dim].dtype.kind == "M":
             return str(dim)
@@ -174,10 +174,10 @@ def time_dimension(cube: Cube) -> str | None:
 
 
 def date_at(cube: Cube, time: str | None) -> str:
-    """Return when the one time of an array is, `YYYY-MM-DDTHH:MM:SS`; empty if it has none.
+    """Return the selected time of an array, `YYYY-MM-DDTHH:MM:SS`; empty if it has none.
 
     Raises:
-        RasterError: If it holds several times and none is chosen, or not the one that is.
+        RasterError: If it holds several times and none is selected, or the selected one is missing.
     """
     dim = time_dimension(cube)
     if dim is not None:
@@ -196,7 +196,7 @@ def _index(cube: Cube, dim: str, time: str | None) -> int:
         if len(times) == 1:
             return 0
         raise RasterError(
-            f"one image is wanted, and the array holds {len(times)} times",
+            f"an image is expected, but the array holds {len(times)} times",
             found=_listed(times),
             expected="one of them",
             remedy=f"state which, as in {as_argument('time', _shown(times[0]))}",
@@ -205,7 +205,7 @@ def _index(cube: Cube, dim: str, time: str | None) -> int:
         wanted = np.datetime64(time.removesuffix("Z") if isinstance(time, str) else time)
     except ValueError as error:
         raise SpecError(
-            "a time is a date, or a date and an hour",
+            "a time must be a date, or a date and a time of day",
             found=time,
             remedy=as_argument("time", "2021-07-04"),
         ) from error

@@ -1,6 +1,6 @@
-"""Where the pixels lie: a pixel window, and a grid with its CRS.
+"""Pixel windows, and grids of pixels with their CRS.
 
-Rows count from the first line of the file, columns from its first sample.
+Rows are counted from the first line of the file, columns from its first sample.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shlex import quote
 from typing import Final
 
 from affine import Affine
-from rasterio._err import CPLE_BaseError  # what the warper raises is no RasterioError
+from rasterio._err import CPLE_BaseError  # raised by the warper, not a RasterioError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform as warp_points
@@ -42,10 +42,10 @@ __all__ = [
 # WGS 84: semi-major axis in metres and squared eccentricity (NIMA TR8350.2, tables 3.1 and 3.3)
 _AXIS: Final = 6_378_137.0
 _ECCENTRICITY_2: Final = 6.694379990141e-3
-_SMALLEST: Final = 1e-3  # metres: a transform in degrees beside a CRS in metres
-EXAMPLE_TRANSFORM: Final = "[10, 0, 500000, 0, -10, 5400000]"  # of the examples in remedies
+_SMALLEST: Final = 1e-3  # metres; smaller pixels mean a transform in degrees with a CRS in metres
+EXAMPLE_TRANSFORM: Final = "[10, 0, 500000, 0, -10, 5400000]"  # for the examples in remedies
 _UTM: Final = re.compile(r"32[67](0[1-9]|[1-5]\d|60)")  # zones of WGS 84, without the polar 61
-_ALIKE: Final = 0.02  # pixel sizes that differ by less are called the same
+_ALIKE: Final = 0.02  # pixel sizes that differ by less are considered equal
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Window:
 
     @classmethod
     def of(cls, window: Sequence[int]) -> Window:
-        """Return the window that four numbers are.
+        """Return the window given by four numbers.
 
         Raises:
             RasterError: If they are not four numbers.
@@ -68,16 +68,16 @@ class Window:
             row, col, height, width = map(index, window)
         except (TypeError, ValueError):
             raise RasterError(
-                "a window is four whole numbers",
+                "a window must be four integers",
                 found=window,
                 expected="first row, first column, height, width",
-                remedy="state it so, as in window=(0, 0, 240, 240)",
+                remedy="state it as in window=(0, 0, 240, 240)",
             ) from None
         return cls(row, col, height, width)
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Row and column slices, as arrays take them."""
+        """Row and column slices, to index an array."""
         return (
             slice(self.row, self.row + self.height),
             slice(self.col, self.col + self.width),
@@ -89,8 +89,8 @@ class Grid:
     """Georeferenced rows and columns.
 
     Args:
-        crs: Coordinate reference system; None where the file states none.
-        transform: From (column, row) of a pixel's corner to coordinates.
+        crs: Coordinate reference system; None if the file has none.
+        transform: From (column, row) of a pixel corner to coordinates.
         height: Rows.
         width: Columns.
     """
@@ -102,17 +102,17 @@ class Grid:
 
     @classmethod
     def of(cls, place: Georeference, height: int, width: int) -> Grid:
-        """Return the grid of an image that says itself where it lies.
+        """Return the grid of a georeferenced image.
 
         Raises:
-            RasterError: If its CRS is none that PROJ knows.
+            RasterError: If PROJ does not know its CRS.
         """
         crs = None if place.crs is None else read_crs(place.crs)
         return cls(crs, Affine(*place.transform), height, width)
 
     @property
     def georeference(self) -> Georeference | None:
-        """What an `Imagery` keeps of the grid; None where the file lies nowhere at all."""
+        """The georeference as kept in an `Imagery`; None if there is no CRS and no transform."""
         if self.crs is None and self.transform == Affine.identity():
             return None
         t = self.transform
@@ -121,25 +121,25 @@ class Grid:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top in the grid's CRS."""
+        """Left, bottom, right and top in the CRS of the grid."""
         corners = [self.point(x, y) for x in (0, self.width) for y in (0, self.height)]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
     @property
     def gsd(self) -> float:
-        """Ground sample distance in metres, within 2 % of a whole number: that number.
+        """Ground sample distance in metres, rounded to a whole number that is within 2 %.
 
-        It is measured on the ground at the centre, on the ellipsoid WGS 84, because units of a map
-        are not metres of ground: 10 of EPSG:3857 are 5 m at 60 degrees north. Where the two differ
-        by less than 2 % the map's own are taken, so that the pixels of a UTM zone are alike from
-        its middle (scale 0.9996) to its edges. EuroSAT's pixels of 9.997 by 10.016 m and SSL4EO's
-        of 8.98e-5 degrees are both the 10 m of Sentinel-2, and images of one kind must say the
-        same. Of oblong pixels it is the longer side: what can be told apart in both directions.
-        In degrees that is the height, which does not shrink towards the poles.
+        It is measured on the ground at the centre, on the WGS 84 ellipsoid, because map units are
+        not metres on the ground: 10 units of EPSG:3857 are 5 m at 60 degrees north. If the two
+        differ by less than 2 %, the map units are used, so that all pixels of a UTM zone are equal
+        from its middle (scale 0.9996) to its edges. Pixels of 9.997 by 10.016 m (EuroSAT) and of
+        8.98e-5 degrees (SSL4EO) are both the 10 m of Sentinel-2, and must have the same value.
+        The longer side of oblong pixels counts: the detail resolved in both directions. In degrees
+        it is the height, which does not shrink towards the poles.
 
         Raises:
-            RasterError: If the grid has no CRS or one that is not on the earth, or rows do not run
+            RasterError: If the grid has no CRS or one that is not on the Earth, or rows do not run
                 along a parallel.
         """
         metres = max(self._pixel())
@@ -157,7 +157,7 @@ class Grid:
                 found=f"a step along a row goes ({t.a:g}, {t.d:g}), and along a column "
                 f"({t.b:g}, {t.e:g})",
                 expected="rows along the first axis of the coordinates, columns along the second",
-                remedy=f"bring north up: {self._warp()}",
+                remedy=f"resample it north up: {self._warp()}",
             )
         x, y = self.point(self.width / 2, self.height / 2)
         if _is_inside_utm(crs, x, y):
@@ -182,27 +182,27 @@ class Grid:
         """
         if self.crs is None or self.transform.is_identity:
             raise RasterError(
-                "the image says nothing about where it lies",
+                "the image has no georeference",
                 found="no coordinate reference system"
                 if self.crs is None
                 else "no transform from pixels to coordinates",
                 expected="a georeferenced file",
-                remedy=self._placing(),
+                remedy=self._to_georeference(),
             )
         return self.crs
 
-    def _placing(self) -> str:
-        """Return what to write into a file that lacks its place, and nothing that it has."""
+    def _to_georeference(self) -> str:
+        """Return the remedy that adds the missing part of a georeference to a file."""
         example, transform = (
             "rio edit-info --crs EPSG:32632",
             f" --transform '{EXAMPLE_TRANSFORM}' FILE",
         )
         if not self.transform.is_identity:
-            return f"write the CRS of its coordinates into it, as in: {example} FILE"
+            return f"write the CRS of its coordinates into the file, as in: {example} FILE"
         if self.crs is not None:
             example = "rio edit-info"
-            return f"write it into the file, as in: {example}{transform}"
-        return f"write CRS and transform into it, as in: {example}{transform}"
+            return f"write the transform into the file, as in: {example}{transform}"
+        return f"write CRS and transform into the file, as in: {example}{transform}"
 
     def _warp(self) -> str:
         try:
@@ -212,21 +212,21 @@ class Grid:
         return f"rio warp FILE OUT.tif --dst-crs {utm_of(longitude, latitude)}"
 
     def at(self, window: Window) -> Grid:
-        """Return the grid of a window of this one."""
+        """Return the grid of a window of this grid."""
         x, y = self.point(window.col, window.row)
         t = self.transform
         origin = Affine(t.a, t.b, x, t.d, t.e, y)
         return Grid(self.crs, origin, window.height, window.width)
 
     def point(self, col: float, row: float) -> tuple[float, float]:
-        """Return the coordinates of a place given in pixels, (0, 0) being the outer corner."""
+        """Return the coordinates of a pixel position; (0, 0) is the outer corner."""
         return _apply(self.transform, col, row)
 
     def centre(self) -> tuple[float, float]:
         """Return longitude and latitude of the centre in WGS 84, to 1e-7 degree (1 cm).
 
         Raises:
-            RasterError: If the grid has no CRS, or one that is not on the earth.
+            RasterError: If the grid has no CRS, or one that is not on the Earth.
         """
         return self.centres([Window(0, 0, self.height, self.width)])[0]
 
@@ -243,14 +243,13 @@ class Grid:
         return [(round(longitude, 7), round(latitude, 7)) for longitude, latitude in places]
 
     def offset_in(self, other: Grid) -> tuple[int, int] | None:
-        """Return row and column of this grid's corner in `other`, if their pixels coincide.
+        """Return row and column of the corner of this grid in `other`, if their pixels coincide.
 
-        Two writers of one grid can differ in the last digits of the origin (by 1e-9 m between
-        the modalities of TerraMesh), so pixels coincide when no corner is off by more than a
-        thousandth of a pixel.
+        Programs that write the same grid can differ in the last digits of the origin (by 1e-9 m
+        between the modalities of TerraMesh), so corners may be off by a thousandth of a pixel.
 
         Returns:
-            The offset in whole pixels, or None where the pixels of the two do not coincide.
+            The offset in whole pixels, or None if the pixels do not coincide.
         """
         if self.crs != other.crs:
             return None
@@ -278,11 +277,11 @@ def to_wgs84(crs: CRS, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[f
     """Return longitudes and latitudes of points.
 
     Raises:
-        RasterError: If the CRS is not on the earth, the points are outside of it, or PROJ does not
-            find its tables.
+        RasterError: If the CRS is not on the Earth, the points are outside of it, or PROJ does not
+            find its database.
     """
     if not crs.is_geographic and not crs.is_projected:
-        raise _unearthly(crs)  # a plan, heights, or the centre of the earth
+        raise _unearthly(crs)  # a site plan, heights, or geocentric
     try:
         longitudes, latitudes = warp_points(crs, CRS.from_epsg(4326), list(xs), list(ys))
     except (CRSError, CPLE_BaseError) as error:
@@ -290,7 +289,7 @@ def to_wgs84(crs: CRS, xs: Sequence[float], ys: Sequence[float]) -> tuple[list[f
         raise _unearthly(crs) from error
     outside = [y for x, y in zip(longitudes, latitudes, strict=True) if not math.isfinite(x + y)]
     if outside or max(map(abs, latitudes)) > 90.0001:
-        raise _misplaced(crs, (xs[0], ys[0]), "a place that is none on the earth")
+        raise _misplaced(crs, (xs[0], ys[0]), "a position that does not exist on the Earth")
     return longitudes, latitudes
 
 
@@ -303,22 +302,22 @@ def corners(grid: Grid) -> tuple[tuple[float, float], ...]:
     try:
         return tuple(zip(*to_wgs84(grid.crs, xs, ys), strict=True))
     except RasterError:
-        return ()  # a CRS that is tied to no place on Earth
+        return ()  # a CRS without a position on the Earth
 
 
 def _is_inside_utm(crs: CRS, x: float, y: float) -> bool:
-    """Return whether a point is where the metres of a UTM zone are those of the ground.
+    """Return whether a point is where metres of a UTM zone are metres on the ground.
 
-    The scale is between 0.9996 and 1.003 within 500 km of the middle of a zone, in all directions
-    alike, so that nothing has to be measured (a tenth of the time of reading a small file).
+    Within 500 km of the middle of a zone, the scale is between 0.9996 and 1.003 in all directions.
+    Measuring the pixel would take a tenth of the time to read a small file.
     """
     return _is_utm(crs) and 0 <= x <= 1e6 and 0 <= y <= 9.4e6
 
 
 def _is_beyond_utm(crs: CRS, x: float, y: float) -> bool:
-    """Return whether a point is further from a UTM zone than mosaics of a country reach.
+    """Return whether a point is further from its UTM zone than a mosaic of a country reaches.
 
-    PROJ takes such coordinates, as of exchanged axes (easting 6,000,000), to another continent.
+    PROJ maps such coordinates, as of swapped axes (easting 6,000,000), to another continent.
     """
     south = 1e7 * crs_text(crs).startswith("EPSG:327")  # false northing of the southern zones
     return _is_utm(crs) and (abs(x - 5e5) > _FAR or abs(y - south) > _POLE)
@@ -335,7 +334,7 @@ def _is_utm(crs: CRS) -> bool:
 
 def _unearthly(crs: CRS) -> RasterError:
     return RasterError(
-        "the coordinates of the image cannot be placed on the earth",
+        "the CRS of the image is not on the Earth",
         found=str(crs.to_wkt())[:80],
         expected="a geographic or projected CRS",
         remedy="if its true CRS is known, write it into the file, as in: "
@@ -354,13 +353,13 @@ def _misplaced(crs: CRS, place: tuple[float, float], found: str) -> RasterError:
 
 
 def name_file(error: RasterError, file: Path) -> None:
-    """Name a file in an error of its grid, and in the remedy where `FILE` stands for it."""
+    """Name a file in an error about its grid, and in its remedy in place of `FILE`."""
     error.where = file
     error.remedy = (error.remedy or "").replace("FILE", quote(str(file))) or None
 
 
 def check_proj(message: str) -> None:
-    """Say so if a message of PROJ or GDAL means that PROJ's tables were not found.
+    """Check that a message of PROJ or GDAL does not report a missing PROJ database.
 
     Raises:
         RasterError: If it does.
@@ -370,8 +369,8 @@ def check_proj(message: str) -> None:
     names = [name for name in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(name)]
     name = " and ".join(names) or "PROJ_DATA"
     raise RasterError(
-        "PROJ does not find its table of coordinate reference systems, or finds that of another "
-        "installation",
+        "PROJ does not find its database of coordinate reference systems, or finds that of "
+        "another installation",
         found=", ".join(f"{n}={os.environ[n]}" for n in names) or message,
         expected="the proj.db that comes with rasterio",
         remedy=f"unset {name} (another program has set it), as in: env "
@@ -381,7 +380,7 @@ def check_proj(message: str) -> None:
 
 
 def utm_of(longitude: float, latitude: float) -> str:
-    """Return the UTM zone of a place.
+    """Return the UTM zone of a position.
 
     >>> utm_of(9.0, 48.0), utm_of(-179.9, -10.0)
     ('EPSG:32632', 'EPSG:32701')
@@ -391,9 +390,9 @@ def utm_of(longitude: float, latitude: float) -> str:
 
 
 def _distance(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
-    """Return the distance of two points that are near each other, in metres.
+    """Return the distance between two nearby points, in metres.
 
-    By the radii of curvature of the meridian and of the prime vertical (Snyder 1987, USGS
+    Uses the radii of curvature of the meridian and of the prime vertical (Snyder 1987, USGS
     Professional Paper 1395, equations 4-18 and 4-20).
     """
     sine = math.sin(math.radians((lat + other_lat) / 2))
@@ -405,15 +404,15 @@ def _distance(lon: float, lat: float, other_lon: float, other_lat: float) -> flo
 
 
 def windows(height: int, width: int, size: int, stride: int) -> Iterator[Window]:
-    """Yield the square windows at multiples of `stride` that lie wholly inside, row by row."""
+    """Yield the square windows at multiples of `stride` that are wholly inside, row by row."""
     for row in range(0, height - size + 1, stride):
         for col in range(0, width - size + 1, stride):
             yield Window(row, col, size, size)
 
 
 def crs_text(crs: CRS) -> str:
-    """Return a CRS as an authority code where that code means the same CRS, else as WKT."""
-    return _code_or_wkt(crs.wkt)  # remembered by its text: each file makes a CRS of its own
+    """Return a CRS as an authority code if that code means the same CRS, otherwise as WKT."""
+    return _code_or_wkt(crs.wkt)  # cached by its text: each file creates a new CRS object
 
 
 @lru_cache(maxsize=64)
@@ -429,16 +428,16 @@ def _code_or_wkt(wkt: str) -> str:
 
 @lru_cache(maxsize=64)
 def read_crs(text: str) -> CRS:
-    """Return the CRS that an authority code or WKT names.
+    """Return the CRS given by an authority code or WKT.
 
     Raises:
-        RasterError: If it names none.
+        RasterError: If there is no such CRS.
     """
     try:
         return CRS.from_user_input(text)
     except CRSError as error:
         raise RasterError(
-            "this is no coordinate reference system",
+            "this is not a coordinate reference system",
             found=text,
             expected="a name such as EPSG:32632, or WKT",
         ) from error

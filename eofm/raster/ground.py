@@ -1,18 +1,17 @@
-"""Areas on the ground, in any CRS: their window of pixels, and which images show the same one.
+"""Areas on the ground in any CRS: their pixel windows, and the images that overlap on the ground.
 
-A box cuts out a window. Polygons do as well, and hide what lies outside of them: a pixel belongs to
-a polygon if its centre does.
+A box selects a window. Polygons do too, and exclude the pixels whose centre is outside of them.
 
-To find footprints that overlap, in any mixture of CRSs, the outline of every image is brought to
-the unit sphere, so that neither UTM zones nor the antimeridian nor a pole divide anything.
-Candidates are found in a hash grid of cells as large as the images (one grid per power of two of
-their size): the time grows with the number of images and of neighbours, not with all pairs. A
-candidate pair is compared in the equal-area projection centred between the two.
+To find overlapping footprints in any mixture of CRSs, the outline of every image is transformed to
+the unit sphere, where UTM zones, the antimeridian and the poles have no effect. Candidates are
+found in a hash grid with cells as large as the images (one grid per power of two of their size), so
+the time grows with the number of images and neighbours, not of all pairs. A candidate pair is
+compared in the equal-area projection centred between the two.
 
-What counts as overlap: more than `TOLERANCE_PX` pixels in both directions. Neighbours whose edges
-touch do not overlap, nor do neighbours that share a row of pixels because their corners were
-rounded to a grid: rounding each of two corners to whole pixels moves them by up to half a pixel
-each, one pixel together, and bilinear resampling reaches half a pixel further.
+An overlap is more than `TOLERANCE_PX` pixels in both directions. Neighbours whose edges touch do
+not overlap, nor do neighbours that share a row of pixels because their corners were rounded to a
+grid: rounding moves each of two corners by up to half a pixel, together one pixel, and bilinear
+resampling reaches half a pixel further.
 
 Shapes: N images, P points of an outline, 3 coordinates on the unit sphere.
 """
@@ -55,8 +54,8 @@ __all__ = [
 # ------------------------------------------------------------------------------ an area in an image
 
 LONGITUDE_LATITUDE: Final = "EPSG:4326"
-_EDGE_POINTS: Final = 21  # of each edge: a straight line in one CRS is bent in another
-_ROUNDING: Final = 1e-6  # of a pixel, by which an edge that lies between two pixels may be off
+_EDGE_POINTS: Final = 21  # per edge: a straight line in one CRS is curved in another
+_ROUNDING: Final = 1e-6  # pixels, tolerance of an edge between two pixels
 
 Box = tuple[float, float, float, float]
 Ring = list[tuple[float, float]]
@@ -64,7 +63,7 @@ Ring = list[tuple[float, float]]
 
 @runtime_checkable
 class HasGeometry(Protocol):
-    """What shapely, geopandas and others offer: a GeoJSON-like mapping."""
+    """An object with a GeoJSON-like mapping, as in shapely and geopandas."""
 
     @property
     def __geo_interface__(self) -> Mapping[str, object]: ...
@@ -78,8 +77,8 @@ class Cut:
     """The pixels of an area.
 
     Args:
-        window: The smallest one around it, between pixels of the coarsest band.
-        inside: Which of its pixels belong to the polygons, (h, w). None for a box.
+        window: The smallest window around it that is aligned to the pixels of the coarsest band.
+        inside: True for pixels of the window inside the polygons, (h, w). None for a box.
     """
 
     window: Window
@@ -90,17 +89,16 @@ def cut_out(grid: Grid, step: int, area: Area, crs: str = LONGITUDE_LATITUDE) ->
     """Find the pixels of an area.
 
     Args:
-        grid: Of the image.
+        grid: Grid of the image.
         step: Windows start and end at multiples of it.
         area: West, south, east and north; or GeoJSON (geometry, Feature or FeatureCollection of
-            polygons), as a mapping or as an object that has it (`__geo_interface__`).
-        crs: Of the area, unless it says it itself, as a GeoDataFrame does: longitude and latitude
-            where neither states it.
+            polygons), as a mapping or as an object with `__geo_interface__`.
+        crs: CRS of the area; that of a GeoDataFrame takes precedence over the default.
 
     Raises:
-        SpecError: If it is neither a box nor polygons, says another CRS than stated, or is a box
-            that lies at both ends of the image.
-        RasterError: If the image lies nowhere, or not there.
+        SpecError: If it is neither a box nor polygons, has another CRS than stated, or is a box at
+            both ends of the image.
+        RasterError: If the image has no georeference, or the area is outside the image.
     """
     crs = _own_crs(area, crs)
     shape = area if isinstance(area, Mapping) else None
@@ -120,24 +118,24 @@ def cut_out(grid: Grid, step: int, area: Area, crs: str = LONGITUDE_LATITUDE) ->
 
 
 def _own_crs(area: Area, stated: str) -> str:
-    """Return the CRS of an area: that of a GeoDataFrame is its own."""
-    said = getattr(area, "crs", None)
-    if said is None:
+    """Return the CRS of an area: its own (GeoDataFrame), otherwise the stated one."""
+    attached = getattr(area, "crs", None)
+    if attached is None:
         return stated
-    own = read_crs(said.to_wkt())
+    own = read_crs(attached.to_wkt())
     if stated != LONGITUDE_LATITUDE and own != read_crs(stated):
         raise SpecError(
-            "the area itself says another CRS than stated",
+            "the area has another CRS than stated",
             found=crs_text(own),
             expected=stated,
-            remedy="leave out where_crs (--where_crs): the CRS of the area is used",
+            remedy="omit where_crs (--where_crs): the CRS of the area is used",
         )
     return crs_text(own)
 
 
 def _no_area(found: object) -> SpecError:
     return SpecError(
-        "an area is a box or polygons",
+        "an area must be a box or polygons",
         found=found,
         expected="(west, south, east, north), or GeoJSON with polygons",
         remedy="where=(11.30, 48.05, 11.40, 48.10), or --where 11.30,48.05,11.40,48.10",
@@ -151,14 +149,14 @@ def _box_ring(area: object, crs: str) -> Ring:
         raise _no_area(area) from None
     if not all(map(math.isfinite, (west, south, east, north))) or north <= south or east <= west:
         raise SpecError(
-            "a box runs from west to east and from south to north",
+            "a box must run from west to east and from south to north",
             found=(west, south, east, north),
             expected="(west, south, east, north)",
-            remedy="cut a box that crosses 180 degrees into two",
+            remedy="split a box that crosses 180 degrees into two",
         )
     if crs == LONGITUDE_LATITUDE and (abs(south) > 90 or abs(north) > 90 or abs(west) > 360):
         raise SpecError(
-            "a box is stated in degrees of longitude and latitude",
+            "a box must be in degrees of longitude and latitude",
             found=(west, south, east, north),
             remedy='state the CRS of other coordinates, as in where_crs="EPSG:32632" '
             "(--where_crs EPSG:32632)",
@@ -204,7 +202,7 @@ def _checked_ring(points: Sequence[Sequence[float]]) -> Ring:
 
 
 def _to_grid(ring: Ring, crs: str, grid: Grid) -> Ring:
-    """Bring a ring to the CRS of the grid."""
+    """Transform a ring to the CRS of the grid."""
     xs, ys = (list(axis) for axis in zip(*ring, strict=True))
     try:
         found = warp_points(read_crs(crs), grid.require_crs(), xs, ys)
@@ -214,17 +212,17 @@ def _to_grid(ring: Ring, crs: str, grid: Grid) -> Ring:
         raise _elsewhere(grid, "an area beyond the projection of the image")
     first = np.asarray(found[0])
     if grid.require_crs().is_geographic and not read_crs(crs).is_geographic:
-        first = np.unwrap(first, period=360.0)  # a projection can go over 180 degrees
+        first = np.unwrap(first, period=360.0)  # a projection can cross 180 degrees
     return list(zip(first.tolist(), found[1], strict=True))
 
 
 def _round_the_earth(polygons: list[list[Ring]], grid: Grid, *, divided: bool) -> list[list[Ring]]:
-    """Return polygons at the longitudes of an image, which can go beyond 180 or count to 360.
+    """Shift polygons to the longitudes of an image, which can exceed 180 or run from 0 to 360.
 
     Args:
-        polygons: In degrees.
-        grid: Of the image, in degrees.
-        divided: Whether a polygon may lie at both ends of the image; a box may not.
+        polygons: Polygons in degrees.
+        grid: Grid of the image in degrees.
+        divided: Whether a polygon may be at both ends of the image; a box may not.
 
     Raises:
         SpecError: If a box does.
@@ -244,10 +242,10 @@ def _round_the_earth(polygons: list[list[Ring]], grid: Grid, *, divided: bool) -
             ends = (right + turn for turn in (-360.0, 0.0, 360.0))
             edge = next((end for end in ends if west < end < east), right)
             raise SpecError(
-                "the box lies at both ends of the image",
+                "the box is at both ends of the image",
                 found=f"longitudes {west:g} to {east:g}, of an image from {left:g} to {right:g}",
                 expected="a box on one side",
-                remedy=f"cut it into two at longitude {edge:g}",
+                remedy=f"split it into two at longitude {edge:g}",
             )
         for turn in turns or [0.0]:
             found.append([[(x + turn, y) for x, y in ring] for ring in polygon])
@@ -264,7 +262,7 @@ def _window(grid: Grid, step: int, polygons: list[list[Ring]]) -> Window:
         first = max(0, math.floor((places.min() + _ROUNDING) / step) * step)
         last = min(length, math.ceil((places.max() - _ROUNDING) / step) * step)
         if last <= first:
-            raise _elsewhere(grid, "an area beside the image")
+            raise _elsewhere(grid, "an area outside the image")
         spans.append((first, last - first))
     return Window(spans[0][0], spans[1][0], spans[0][1], spans[1][1])
 
@@ -276,7 +274,7 @@ def _covered_pixels(grid: Grid, polygons: list[list[Ring]]) -> NDArray[np.bool_]
         shapes, (grid.height, grid.width), Affine(t.a, t.b, t.c, t.d, t.e, t.f), invert=True
     )
     if not inside.any():
-        raise _elsewhere(grid, "polygons that hold the centre of no pixel")
+        raise _elsewhere(grid, "polygons that contain no pixel centre")
     return inside
 
 
@@ -288,7 +286,7 @@ def _elsewhere(grid: Grid, found: str) -> RasterError:
         box = f"{west:.5f},{south:.5f},{east:.5f},{north:.5f}"
         remedy = f"choose an area within {box} in longitude and latitude"
     return RasterError(
-        "the area does not lie in the image",
+        "the area is outside the image",
         found=found,
         expected=f"{left:.10g}, {bottom:.10g}, {right:.10g}, {top:.10g} in {grid.crs}",
         remedy=remedy,
@@ -298,12 +296,12 @@ def _elsewhere(grid: Grid, found: str) -> RasterError:
 # ------------------------------------------------------------------------ images of the same ground
 
 TOLERANCE_PX: Final = 1.5
-# Points per side. Between two of them an edge counts as straight: at 60 degrees north that is off
-# by 7 m for a whole Sentinel-2 tile in degrees, by less than 0.1 m for a chip of 2.56 km.
+# Points per side, connected by straight lines: at 60 degrees north the error is 7 m for a whole
+# Sentinel-2 tile in degrees, and less than 0.1 m for a chip of 2.56 km.
 _PER_SIDE: Final = 8
 _RADIUS_M: Final = 6_371_008.8  # mean radius of the Earth (IUGG)
-_CHUNK: Final = 1024  # pairs that are compared at once
-_BLOCK: Final = 32 * _CHUNK  # candidates that are held at once
+_CHUNK: Final = 1024  # pairs compared at once
+_BLOCK: Final = 32 * _CHUNK  # candidates kept at once
 _AROUND: Final = tuple(product((-1, 0, 1), repeat=3))  # a cell and its neighbours
 
 _Floats = NDArray[np.float64]
@@ -311,14 +309,14 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Square:
-    """The ground of an image of which only the centre is known; it faces north.
+    """The footprint of a north-up image of which only the centre is known.
 
     Args:
-        longitude: Of the centre, degrees east.
-        latitude: Of the centre, degrees north.
-        height: From north to south, metres.
-        width: From west to east, metres.
-        pixel: Side of a pixel, metres.
+        longitude: Longitude of the centre, degrees east.
+        latitude: Latitude of the centre, degrees north.
+        height: Extent from north to south, metres.
+        width: Extent from west to east, metres.
+        pixel: Pixel size, metres.
     """
 
     longitude: float
@@ -334,9 +332,9 @@ def same_ground(
     """Group images whose footprints overlap, directly or through others.
 
     Args:
-        images: Where each lies; None where that is not known. An image that cannot be located (no
-            CRS, or one that has no place on the Earth) shares its ground with no other.
-        kinds: Images of one kind are not compared with one another. None compares all.
+        images: Footprint of each image; None if unknown. An image that cannot be located (no CRS,
+            or one that is not on the Earth) overlaps no other.
+        kinds: Kind of each image; images of the same kind are not compared. None compares all.
 
     Returns:
         For each image, the index of the first image of its group.
@@ -347,7 +345,7 @@ def same_ground(
     groups = _Groups(len(images))
     for index, image in enumerate(images):  # repeated acquisitions of one grid cost nothing
         if image is None or (isinstance(image, Grid) and not _is_located(image)):
-            continue  # of two that lie nowhere nobody knows that it is the same place
+            continue  # two images without georeference are not known to overlap
         if apart:
             first[index, image] = index
         else:
@@ -368,8 +366,8 @@ def _join_block(
 ) -> None:
     """Compare candidate pairs of outlines, and join the images of those that overlap.
 
-    Of any two groups few pairs are compared first, then twice as many, and none once they have
-    become one: in a stack of acquisitions nearly all pairs are spared.
+    For any two groups, one pair is compared first, then twice as many, until the groups are joined:
+    in a stack of acquisitions, nearly all comparisons are avoided.
     """
     at_once = 1
     while pairs:
@@ -389,7 +387,7 @@ def _join_block(
 
 
 class _Groups:
-    """Disjoint sets of indices; the smallest index stands for its set."""
+    """Disjoint sets of indices, each represented by its smallest index."""
 
     def __init__(self, count: int) -> None:
         self._parent = list(range(count))
@@ -411,9 +409,9 @@ class _Groups:
 
 
 def _outlines(images: Iterable[tuple[Grid | Square, int]]) -> Iterator[tuple[int, _Floats]]:
-    """Yield the outline of each image, drawn in by half the tolerance, (P, 3).
+    """Yield the outline of each image, shrunk by half the tolerance, (P, 3).
 
-    The last point is the centre. What cannot be located is left out.
+    The last point is the centre. Images that cannot be located are left out.
     """
     by_crs: dict[CRS, list[tuple[int, _Floats]]] = defaultdict(list)
     for image, index in images:
@@ -427,7 +425,7 @@ def _outlines(images: Iterable[tuple[Grid | Square, int]]) -> Iterator[tuple[int
             numbers = [index for index, _ in rings]
             yield from zip(numbers, np.split(together, len(rings)), strict=True)
             continue
-        for index, ring in rings:  # one of them lies beyond what its CRS describes
+        for index, ring in rings:  # one of them is outside the domain of its CRS
             points = _locate(crs, ring)
             if points is not None:
                 yield index, points
@@ -438,11 +436,11 @@ def _is_located(grid: Grid) -> bool:
 
 
 def _locate(crs: CRS, points: _Floats) -> _Floats | None:
-    """Return points (P, 2) on the unit sphere (P, 3); None where they are nowhere on the Earth."""
+    """Return points (P, 2) on the unit sphere (P, 3); None if they are not on the Earth."""
     try:
         longitude, latitude = to_wgs84(crs, *points.T.tolist())
     except RasterError:
-        return None  # a plan of a building site, another planet, a corner outside the projection
+        return None  # a site plan, another planet, a corner outside the projection
     return _on_sphere(np.array(longitude), np.array(latitude))
 
 
@@ -468,7 +466,7 @@ def _square(image: Square) -> _Floats:
 
 
 def _corners(width: float, height: float, inset: float) -> tuple[_Floats, _Floats]:
-    """Return points along the sides of a rectangle, drawn in, and its middle."""
+    """Return points along the sides of a shrunk rectangle, and its centre."""
     dx, dy = min(inset, width / 4), min(inset, height / 4)
     along = np.arange(_PER_SIDE) / _PER_SIDE
     x = dx + (width - 2 * dx) * np.concatenate([along, np.ones(_PER_SIDE), 1 - along, 0 * along])
@@ -485,10 +483,10 @@ def _on_sphere(longitude: _Floats, latitude: _Floats) -> _Floats:
 
 
 def _candidates(points: _Floats) -> Iterator[tuple[int, int]]:
-    """Yield pairs of images whose bounding spheres meet, each pair once.
+    """Yield pairs of images whose bounding spheres intersect, each pair once.
 
-    Every image lies in the cell of its centre, in the grid of its own size. The smaller of two
-    images finds the larger: it looks into 27 cells of every grid that is as coarse as its own.
+    Every image is in the cell of its centre, in the grid of its size. The smaller of two images
+    finds the larger one: it searches 27 cells of every grid that is at least as coarse as its own.
     """
     centres = points[:, -1]
     radii = np.linalg.norm(points - centres[:, None], axis=2).max(axis=1)
@@ -511,7 +509,7 @@ def _candidates(points: _Floats) -> Iterator[tuple[int, int]]:
 
 
 def _overlap(first: _Floats, second: _Floats) -> NDArray[np.bool_]:
-    """Return which pairs of outlines (N, P, 3) share ground."""
+    """Return which pairs of outlines (N, P, 3) overlap."""
     a, b = _project(first, second)
     meet = np.flatnonzero(~(_apart(a, b) | _apart(b, a)))
     inside = _point_inside(b[meet], a[meet, :-1]) | _point_inside(a[meet], b[meet, :-1])
@@ -525,7 +523,7 @@ def _overlap(first: _Floats, second: _Floats) -> NDArray[np.bool_]:
 def _apart(a: _Floats, b: _Floats) -> NDArray[np.bool_]:
     """Return whether a line along a side of the first outline separates the two (N, P, 2).
 
-    It is the case of neighbours whose edges touch, and far cheaper to see than an overlap.
+    This is the case of neighbours whose edges touch, and far cheaper to detect than an overlap.
     """
     separate = np.zeros(len(a), np.bool_)
     for corner in (_PER_SIDE, 3 * _PER_SIDE):  # the ends of the two sides at the first point
@@ -537,7 +535,7 @@ def _apart(a: _Floats, b: _Floats) -> NDArray[np.bool_]:
 
 
 def _project(*outlines: _Floats) -> list[_Floats]:
-    """Bring outlines to the Lambert azimuthal equal-area plane between their centres: (N, P, 2)."""
+    """Project to the Lambert azimuthal equal-area plane between two centres: (N, P, 2)."""
     middle = sum(points[:, -1] for points in outlines)
     middle = middle / np.linalg.norm(middle, axis=1, keepdims=True)
     away = np.eye(3)[np.abs(middle).argmin(axis=1)]  # the axis that is least along the middle
@@ -553,12 +551,12 @@ def _project(*outlines: _Floats) -> list[_Floats]:
 
 
 def _point_inside(points: _Floats, ring: _Floats) -> NDArray[np.bool_]:
-    """Return whether any of some points (N, P, 2) lies inside a ring (N, R, 2)."""
+    """Return whether any of the points (N, P, 2) is inside a ring (N, R, 2)."""
     x, y = points[:, :, None, 0], points[:, :, None, 1]
     x0, y0 = ring[:, None, :, 0], ring[:, None, :, 1]
     x1, y1 = (np.roll(part, -1, axis=2) for part in (x0, y0))
     spans = (y0 > y) != (y1 > y)
-    with np.errstate(divide="ignore", invalid="ignore"):  # level edges, which span nothing
+    with np.errstate(divide="ignore", invalid="ignore"):  # horizontal edges span nothing
         right = x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)
     return np.asarray(((spans & right).sum(axis=2) % 2 == 1).any(axis=1))
 

@@ -1,6 +1,6 @@
-"""One call for whatever there is: `read_geotiff` for an image, `open_scene` for a scene.
+"""Open any source of imagery: `read_geotiff` reads an image, `open_scene` opens a scene.
 
-`docs/scenes.md` says what opens how.
+`docs/scenes.md` lists the supported sources.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ def read_geotiff(
     """Read one image as a batch of one: float32 on the grid of its finest band, with a valid mask.
 
     Args:
-        path: A multi-band GeoTIFF, JPEG 2000 image or VRT, a file of one band, or the folder of an
+        path: A multi-band GeoTIFF, JPEG 2000 image or VRT, a single-band file, or the folder of an
             image with one file per band.
         sensor: Sensor and product level, as in `s2-l1c`.
-        unit: Unit of the values in the files, as in `dn`, or the physical one that their scale and
-            offset lead to (`reflectance`). None takes what scale and offset say.
-        bands: Band names in stored order, or a choice of those the file describes; without them,
-            what the files say, else the sensor's.
+        unit: Unit of the stored values, as in `dn`, or the physical one after scale and offset
+            (`reflectance`). None derives it from scale and offset.
+        bands: Band names in stored order, or a selection of those that the file describes. None
+            uses the descriptions of the file, otherwise the bands of the sensor.
         window: First row, first column, height and width in pixels of the finest band.
-        cloud_mask: The band of the product, as in `SCL`, whose clouds are invalid in the result.
+        cloud_mask: The cloud mask of the product, as in `SCL`, whose cloudy pixels become invalid.
 
     Raises:
         SpecError: If there is no such sensor, unit or band.
-        RasterError: If the image cannot be read, contradicts what is stated, or the folder holds
-            several.
-        PixelError: If the numbers cannot be in the unit: 8 bits or fractions of 1 for digital
-            numbers, whole numbers for reflectance.
+        RasterError: If the image cannot be read, contradicts the statement, or the folder holds
+            several images.
+        PixelError: If the values cannot be in the unit: 8 bits or fractions of 1 for digital
+            numbers, integers for reflectance.
     """
     if not isinstance(path, (str, Path)):
         raise _no_path(path)
     if gdal_name(str(path)) and not str(path).startswith(PAGE):
         raise RasterError(
-            "read_geotiff reads files of this machine",
-            found="an address",
+            "read_geotiff reads local files only",
+            found="a URL",
             expected="a path",
             where=str(path).partition("?")[0],
-            remedy="eofm.read_scene(address, sensor=..., unit=...)",
+            remedy="eofm.read_scene(url, sensor=..., unit=...)",
         )
     path, sensor = _found(str(path)), Sensor.parse(sensor)
     unit = None if unit is None else Unit.parse(unit)
@@ -80,35 +80,35 @@ def read_geotiff(
 
 
 def _no_path(given: object) -> SpecError:
-    remedy = 'name it by its path, as in eofm.read_geotiff("a.tif", sensor="s2-l2a", unit="dn")'
+    remedy = 'give a path, as in eofm.read_geotiff("a.tif", sensor="s2-l2a", unit="dn")'
     if (
         isinstance(given, (list, tuple))
         and given
         and all(isinstance(one, (str, Path)) for one in given)
     ):
         folders = {str(Path(one).parent) for one in given}
-        remedy = "files that hold a band each are read by their folder: move them into one"
+        remedy = "to read one file per band, name their folder: move them into one"
         if len(folders) == 1:
-            remedy = f"files that hold a band each are read by their folder: {folders.pop()!r}"
-        remedy += "; or listed: eofm.read_scene(files, sensor=..., unit=...)"
+            remedy = f"to read one file per band, name their folder: {folders.pop()!r}"
+        remedy += "; or list them: eofm.read_scene(files, sensor=..., unit=...)"
     return SpecError(
-        "this is no path", found=repr(given), expected="a file or a folder", remedy=remedy
+        "this is not a path", found=repr(given), expected="a file or a folder", remedy=remedy
     )
 
 
 def _found(text: str) -> Path:
-    """Return the path of a text, whether or not anything is there.
+    """Return the path given as text, whether or not it exists.
 
     Raises:
-        SpecError: If it can be no path.
-        RasterError: If the system does not say what is there.
+        SpecError: If it cannot be a path.
+        RasterError: If the system cannot look it up.
     """
     if not text or "\0" in text:
         raise _no_path(text)
     path = local_path(text)
     try:
         path.exists()
-    except OSError as error:  # a name that is too long, a folder that nobody may enter
+    except OSError as error:  # a name that is too long, a folder without permission
         raise RasterError("a path cannot be followed", found=error.strerror, where=path) from error
     return path
 
@@ -120,10 +120,10 @@ def source_of(
     bands: Sequence[str] | None,
     cloud_mask: CloudMask | None = None,
 ) -> RasterSource:
-    """Return the one image that is a file, that fills a folder, or that a folder holds by its name.
+    """Return the image in a file, the only one in a folder, or one named by its file prefix.
 
     Args:
-        path: See `read_geotiff`; or that of a folder and the name of one of its images.
+        path: See `read_geotiff`; or a folder and the common prefix of the files of one image.
         sensor: Sensor and product level.
         unit: See `read_geotiff`.
         bands: See `read_geotiff`.
@@ -153,7 +153,7 @@ def source_of(
 
 
 def _home(folder: Path, source: RasterSource) -> Path:
-    """Return the file that is an image, or the folder that its files lie in."""
+    """Return the file of an image, or the folder of its files."""
     if (folder / source.name).is_dir():
         return folder / source.name
     one = len(source.files) == 1
@@ -161,7 +161,7 @@ def _home(folder: Path, source: RasterSource) -> Path:
 
 
 def _one_of(folder: Path, sources: Sequence[RasterSource]) -> str:
-    """Return how the images of a folder are opened.
+    """Return the remedy that opens the images of a folder.
 
     Args:
         folder: The folder.
@@ -170,7 +170,7 @@ def _one_of(folder: Path, sources: Sequence[RasterSource]) -> str:
     homes = [_home(folder, source) for source in sources]
     known = set(homes)
     if len(known) < len(homes) or any(not known.isdisjoint(home.parents) for home in homes):
-        whole = max(sources, key=lambda source: len(source.files))  # masks lie beside the bands
+        whole = max(sources, key=lambda source: len(source.files))  # masks are beside the bands
         return f"name one of them, as in {quote(str(folder / whole.name))}"
     first = homes[0]
     pattern = "/".join("*" for _ in first.relative_to(folder).parts) + first.suffix
@@ -178,7 +178,7 @@ def _one_of(folder: Path, sources: Sequence[RasterSource]) -> str:
     several = f"{quote(str(folder))}/{pattern}" if sorted(shown) == sorted(homes) else "LIST.txt"
     words = ", a text file with a path on each line" if several == "LIST.txt" else ""
     return (
-        f"name one of them, as in {quote(str(first))}; for vectors of all: eofm embed {several} "
+        f"name one of them, as in {quote(str(first))}; to embed all: eofm embed {several} "
         f"--model M --out DIR{words}"
     )
 
@@ -200,20 +200,20 @@ def open_scene(
     time: str | None = None,
     gsd: float | None = None,
 ) -> Scene:
-    """Open a scene: read what it says of itself, and no pixel.
+    """Open a scene: read its metadata, but no pixels.
 
     Args:
-        source: A raster (GeoTIFF, COG, JPEG 2000, VRT), as a path, an address (`https://`, `s3://`)
-            or a `/vsi` path of GDAL; a folder with a file for each band; a Sentinel-2 SAFE product
-            (folder, zip, or its `MTD_MSIL*.xml`); a file of STAC items; an `xarray.DataArray` or
-            `Dataset`, or a netCDF or Zarr file; a list of the rasters of one image, a band in each.
-        sensor: Sensor and product level, as in `s2-l2a`. Needs no statement where the product says
-            it (SAFE, STAC, what `to_xarray` wrote); one that contradicts is refused.
+        source: A raster (GeoTIFF, COG, JPEG 2000, VRT), as a path, a URL (`https://`, `s3://`) or a
+            `/vsi` path of GDAL; a folder with one file per band; a Sentinel-2 SAFE product (folder,
+            zip, or its `MTD_MSIL*.xml`); a file of STAC items; an `xarray.DataArray` or `Dataset`,
+            or a netCDF or Zarr file; a list of the rasters of one image, one per band.
+        sensor: Sensor and product level, as in `s2-l2a`. Optional if the product states it (SAFE,
+            STAC, output of `to_xarray`); it must then agree.
         unit: Unit of the values, as in `dn`; likewise.
-        bands: Of one raster, its bands in stored order; else those wanted, in the order wanted.
-        item: Which of several: identifier of a STAC item, tile of a SAFE product.
-        time: Which time of an array, as in `2021-07-04`.
-        gsd: Metres per pixel of one raster or array that lies nowhere.
+        bands: Bands of a single raster in stored order; otherwise bands in the order wanted.
+        item: Identifier of a STAC item, or tile of a SAFE product, if there are several.
+        time: Time of an array, as in `2021-07-04`.
+        gsd: Metres per pixel of a raster or array without a georeference.
 
     Raises:
         RasterError: If it cannot be opened.
@@ -251,7 +251,7 @@ def open_scene(
         return _open_cube(path, sensor, unit, bands, time, gsd)
     _only("gsd", item=item, time=time)
     sensor = settle("sensor", sensor, None, "", name)
-    if remote:  # whatever lies on this machine under the name that messages have for it
+    if remote:  # even if a local file has the name that stands for the URL in messages
         own = None if bands is None else canonical_bands(bands, sensor)
         return scene_of(RasterSource(path.stem, (path,), sensor, unit, own, gsd, names=(remote,)))
     files = of_product(source_of(path, sensor, unit, bands))
@@ -265,7 +265,7 @@ def _open_list(
     bands: Sequence[str] | None,
     gsd: float | None,
 ) -> Scene:
-    """Open the files of one image, of this machine or behind addresses."""
+    """Open the listed files of one image, local or remote."""
     names: dict[Path, str] = {}
     paths = []
     for file in files:
@@ -276,7 +276,7 @@ def _open_list(
                 if path.is_dir()
                 else "there is no such file",
                 where=path,
-                remedy="name the folder alone, or each of its files" if path.is_dir() else None,
+                remedy="name only the folder, or each of its files" if path.is_dir() else None,
             )
         paths.append(Path(shown(name)) if name else path)  # with its folder, and without a key
         names[paths[-1]] = name or str(path)
@@ -297,14 +297,14 @@ def open_scenes(
     item: str | None = None,
     time: str | None = None,
 ) -> tuple[Scene, ...]:
-    """Open every item of a file of STAC items; what else there is, as one scene.
+    """Open every item of a file of STAC items; any other source as one scene.
 
     Args:
         path: See `open_scene`.
         sensor: See `open_scene`.
         unit: See `open_scene`.
         bands: See `open_scene`.
-        item: See `open_scene`; of a file of STAC items, the only one that is opened.
+        item: See `open_scene`; opens only this item of a file of STAC items.
         time: See `open_scene`.
 
     Raises:
@@ -335,7 +335,7 @@ def read_scene(
     where_crs: str = LONGITUDE_LATITUDE,
     cloud_mask: CloudMask | str | None = None,
 ) -> Imagery:
-    """Open a scene and read it, or a part of it: `open_scene(...).read(...)`.
+    """Open a scene and read it or a part of it: `open_scene(...).read(...)`.
 
     Args:
         source: See `open_scene`.
@@ -353,20 +353,20 @@ def read_scene(
     Raises:
         RasterError: If it cannot be opened or read.
         SpecError: If a statement is missing, or contradicts the product.
-        PixelError: If the numbers cannot be in the unit: see `read_geotiff`.
+        PixelError: If the values cannot be in the unit: see `read_geotiff`.
     """
     scene = open_scene(source, sensor=sensor, unit=unit, bands=bands, item=item, time=time, gsd=gsd)
     return check_scale(scene.read(window, where=where, where_crs=where_crs, cloud_mask=cloud_mask))
 
 
 def _only(allowed: str, **others: object) -> None:
-    """Refuse a choice that means nothing for this kind of scene."""
+    """Refuse an argument that does not apply to this kind of scene."""
     foreign = [name for name, value in others.items() if value is not None]
     if foreign:
         raise RasterError(
-            f"there is nothing to choose by {foreign[0]} here",
+            f"{foreign[0]} does not apply to this kind of scene",
             found=f"{foreign[0]}={others[foreign[0]]!r}",
-            remedy=f"leave {foreign[0]} out; {allowed} is what can be stated of such a scene",
+            remedy=f"omit {foreign[0]}; {allowed} can be stated for such a scene",
         )
 
 

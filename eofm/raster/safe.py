@@ -1,7 +1,7 @@
-"""A Sentinel-2 SAFE product, folder or zip: its own metadata say what its pixels are.
+"""Read Sentinel-2 SAFE products, in a folder or a zip, as their metadata describe them.
 
-Sensor, unit, date, footprint, the numbers that are no measurement, and which file is which band are
-read from `MTD_MSIL1C.xml` or `MTD_MSIL2A.xml`, and time and grid of the tile from `MTD_TL.xml`
+Sensor, unit, date, footprint, special values and the file of each band are read from
+`MTD_MSIL1C.xml` or `MTD_MSIL2A.xml`, and time and grid of the tile from `MTD_TL.xml`
 (Sentinel-2 Products Specification Document, S2-PDGS-TAS-DI-PSD, 14.9 and 15). The names before
 December 2016 (`S2A_OPER_MTD_SAFL1C_...xml`) are read as well.
 
@@ -9,9 +9,8 @@ Reflectance is (stored + offset) / quantification value. The offset of each band
 `RADIO_ADD_OFFSET` in L1C and `BOA_ADD_OFFSET` in L2A, since processing baseline 04.00; before that
 there is none.
 
-The XML is read without trust: no DTD, no entities, bounded in size. A document type declaration is
-what entity expansion ("billion laughs") and reading of foreign files need; no Sentinel-2 product
-has one.
+The XML is not trusted: no DTD, no entities, bounded size. Entity expansion ("billion laughs") and
+reading of external files need a document type declaration, which no Sentinel-2 product has.
 """
 
 from __future__ import annotations
@@ -59,14 +58,14 @@ class _ForbiddenError(Exception):
 
 
 def parse_xml(data: bytes, where: object) -> Element:
-    """Return the root of a document whose names have lost their namespaces.
+    """Parse an XML document and return its root, with namespaces removed from all names.
 
     Args:
         data: The document.
         where: File, for the message of an error.
 
     Raises:
-        RasterError: If it is too large, declares a document type, or is no XML.
+        RasterError: If it is too large, declares a document type, or is not XML.
     """
     if len(data) > MAX_BYTES:
         raise too_large(len(data), where)
@@ -80,7 +79,7 @@ def parse_xml(data: bytes, where: object) -> Element:
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            raise _ForbiddenError(f"elements within elements, more than {_MAX_DEPTH} deep")
+            raise _ForbiddenError(f"elements nested more than {_MAX_DEPTH} deep")
         builder.start(tag.rpartition("}")[2], attributes)
 
     def end(tag: str) -> None:
@@ -106,9 +105,9 @@ def parse_xml(data: bytes, where: object) -> Element:
 
 
 def too_large(size: int, where: object) -> RasterError:
-    """Return the error for a document of more bytes than metadata have."""
+    """Return the error for a document that is larger than metadata can be."""
     return RasterError(
-        "the metadata of the product are too large to be metadata",
+        "the metadata file of the product is too large",
         found=f"{size:,} bytes",
         expected=f"at most {MAX_BYTES:,}",
         where=where,
@@ -117,7 +116,7 @@ def too_large(size: int, where: object) -> RasterError:
 
 
 def texts(root: Element, name: str) -> Iterator[str]:
-    """Yield the texts of all elements of a name."""
+    """Yield the texts of all elements with a name."""
     for element in root.iter(name):
         if element.text and element.text.strip():
             yield element.text.strip()
@@ -164,7 +163,7 @@ class _Product:
             found = [i.filename for i in self._zip.infolist() if not i.is_dir()]
         if len(found) > _MAX_FILES:
             raise RasterError(
-                "there are too many files here for one product",
+                "there are too many files for one product",
                 found=f"more than {_MAX_FILES:,}",
                 where=path,
                 remedy="open one product: a folder that ends in .SAFE",
@@ -204,11 +203,11 @@ class _Product:
             ) from error
 
     def path_of(self, name: str) -> Path:
-        """Return where a file is, or would be were the zip a folder."""
+        """Return the path of a file; in a zip, the path it would have if the zip were a folder."""
         return self.path / (self._root + name)
 
     def gdal_name(self, name: str) -> str:
-        """Return what GDAL opens, if it is not the path itself."""
+        """Return the GDAL name of a file, or an empty string if its path will do."""
         if self._zip is None:
             return ""
         return f"/vsizip/{{{self.path.absolute()}}}/{self._root}{name}"
@@ -220,7 +219,7 @@ class _Product:
 
 
 def _walk(path: Path) -> list[Path]:
-    # metadata and granules stand at most four folders deep: an archive of products is not walked
+    # metadata and granules are at most four folders deep: an archive of products is not searched
     found: list[Path] = []
     level = [path]
     for _ in range(6):
@@ -240,7 +239,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
             "the zip cannot be opened",
             found=error,
             where=path,
-            remedy="download it again: its end is missing, or it is no zip",
+            remedy="download it again: its end is missing, or it is not a zip",
         ) from error
 
 
@@ -253,23 +252,23 @@ def _one_metadata(names: Sequence[str], path: Path) -> str:
         return tops[0]
     if not tops and any(name.lower().endswith(".zip") for name in names):
         raise RasterError(
-            "this is an archive of archives",
+            "the archive contains archives",
             found=", ".join(name for name in names if name.lower().endswith(".zip"))[:200],
             expected="a folder that ends in .SAFE, or a zip of it",
             where=path,
-            remedy="unpack it, and open each zip that is in it",
+            remedy="unpack it, and open each zip in it",
         )
     if not tops:
         raise RasterError(
-            "this is no Sentinel-2 product: its metadata are missing",
+            "this is not a Sentinel-2 product: its metadata are missing",
             found="no MTD_MSIL1C.xml and no MTD_MSIL2A.xml",
             expected="the folder that ends in .SAFE, or a zip of it",
             where=path,
-            remedy="download the product whole; single bands are read as a folder of rasters, and "
-            'a raster in a zip as eofm.read_scene("zip://FILE.zip!NAME.tif", sensor=..., unit=...)',
+            remedy="download the whole product; read single bands as a folder of rasters, and a "
+            'raster in a zip by eofm.read_scene("zip://FILE.zip!NAME.tif", sensor=..., unit=...)',
         )
     raise RasterError(
-        "there are several products here",
+        "the path contains several products",
         found=", ".join(sorted(tops)[:5]),
         expected="one product",
         where=path,
@@ -278,7 +277,7 @@ def _one_metadata(names: Sequence[str], path: Path) -> str:
 
 
 def is_safe(path: Path) -> bool:
-    """Return whether a path is that of a product: a folder with its metadata, or these."""
+    """Return whether a path is a product: a folder with its metadata, or a metadata file."""
     if path.is_dir():
         if path.suffix.upper() == ".SAFE":
             return True
@@ -291,7 +290,7 @@ def is_safe(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the metadata of a product say.
+    """The metadata of a product.
 
     Args:
         root: `MTD_MSIL1C.xml` or `MTD_MSIL2A.xml`.
@@ -321,7 +320,7 @@ class Facts:
         """Return the unit of some bands: quantification value and the offset of each.
 
         Raises:
-            RasterError: If it is none of eofm, or the metadata contradict themselves.
+            RasterError: If eofm has no such unit, or the metadata contradict themselves.
         """
         level1 = self.sensor is Sensor.S2_L1C
         names = ["QUANTIFICATION_VALUE"]
@@ -362,7 +361,7 @@ class Facts:
 
     @cached_property
     def saturated(self) -> int | None:
-        """The number that stands for no value; 0 stands for nodata, as everywhere in eofm."""
+        """The special value of saturated pixels; that of nodata is 0, as everywhere in eofm."""
         found: dict[str, int] = {}
         for element in self.root.iter("Special_Values"):
             name = first_text(element, "SPECIAL_VALUE_TEXT") or ""
@@ -374,17 +373,17 @@ class Facts:
 
     @cached_property
     def footprint(self) -> tuple[tuple[float, float], ...]:
-        """The ring of longitudes and latitudes; empty where the metadata have none."""
+        """Ring of (longitude, latitude); empty if the metadata have none."""
         text = first_text(self.root, "EXT_POS_LIST")
         if text is None:
             return ()
         numbers = [self._number("EXT_POS_LIST", part) for part in text.split()]
         if len(numbers) < 8 or len(numbers) % 2:
-            return ()  # with heights, as the products of 2015 have it
+            return ()  # with heights, as in products of 2015
         return tuple(zip(numbers[1::2], numbers[0::2], strict=True))
 
     def granules(self) -> dict[str, list[str]]:
-        """Return granule -> the names of its images, without suffix."""
+        """Return granule -> names of its images, without suffix."""
         found: dict[str, list[str]] = {}
         for element in self.root.iter():
             if element.tag in {"Granule", "Granules"}:
@@ -413,35 +412,35 @@ class Facts:
             found=found or "nothing",
             expected=expected,
             where=self.where,
-            remedy="download the product again; if it is what ESA sent, read its bands as a folder "
-            "of rasters and state the unit",
+            remedy="download the product again; if it is unchanged from ESA, read its bands as a "
+            "folder of rasters and state the unit",
         )
 
 
 # ----------------------------------------------------------- bands read without the product
 
 
-_GRANULES: Final = "GRANULE"  # the folder of a product that holds those of its granules
+_GRANULES: Final = "GRANULE"  # the folder of granules in a product
 
 
 def of_product(source: RasterSource) -> RasterSource:
-    """Return an image as the product says that its files lie in, if they lie in one.
+    """Complete an image from the metadata of the product that contains its files, if any.
 
-    A product whose metadata cannot be used may be read as a folder of rasters; one that says
-    another level or unit is not what is stated. Where no unit is stated, it is that of the product.
+    A product with unusable metadata can still be read as a folder of rasters. If no unit is stated,
+    that of the product is used.
 
     Args:
         source: Files of an image.
 
     Raises:
-        RasterError: If the metadata say otherwise than stated.
+        RasterError: If the metadata contradict the stated level or unit.
     """
     if source.sensor is Sensor.RGB:
-        return source  # TCI, a picture made of the bands
-    # a relative path may begin inside of the product, and mean another one after a change of folder
+        return source  # TCI, a picture made from the bands
+    # a relative path may start inside the product, and depends on the working directory
     file = source.files[0].absolute()
     if ".SAFE" not in str(file).upper() and _GRANULES not in file.parts:
-        return source  # as in most sets
+        return source  # the usual case in data sets
     parents = file.parents
     folder = next((p for p in parents if p.suffix.upper() == ".SAFE" and p.is_dir()), None)
     if folder is None:  # a product whose folder was renamed
@@ -462,22 +461,22 @@ def of_product(source: RasterSource) -> RasterSource:
         return replace(source, saturated=facts.saturated)
     what = "sensor" if isinstance(said, Sensor) else "unit"
     raise RasterError(
-        f"the metadata of the product say another {what} than stated",
+        f"the product metadata give another {what} than stated",
         found=f"{said}, baseline {facts.baseline}",
         expected=stated,
         where=facts.where,
-        remedy=f"state {as_argument(what, said)}; or leave it to the product: "
+        remedy=f"state {as_argument(what, said)}; or let the product decide: "
         f"eofm.open_scene({str(folder)!r})",
     )
 
 
 @lru_cache(maxsize=64)
 def _facts_in(folder: Path, changed: int) -> Facts | None:
-    """Return what a product says of itself; None where it cannot be used.
+    """Return the metadata of a product; None if they cannot be used.
 
     Args:
         folder: Absolute path.
-        changed: When: a product may be downloaded again.
+        changed: Its modification time, part of the cache key: a product may be downloaded again.
     """
     try:
         product = _Product(folder)
@@ -504,10 +503,10 @@ def open_safe(
 
     Args:
         path: The folder, a zip of it, or its metadata file.
-        sensor: Needs no statement; one that contradicts is refused.
-        unit: Needs no statement; one that contradicts is refused.
-        bands: Which, in the order wanted; each at its native resolution. None for all.
-        item: Which granule, by its tile (`T32UPU`) or identifier; needed where there are several.
+        sensor: Optional; it must agree with the metadata.
+        unit: Optional; it must agree with the metadata.
+        bands: Bands in the order wanted, each at its native resolution. None for all.
+        item: Tile (`T32UPU`) or identifier of a granule; required if there are several.
 
     Raises:
         RasterError: If metadata or files are missing, broken, or of an unknown kind.
@@ -587,7 +586,7 @@ def _files(product: _Product, images: Sequence[str], wanted: Sequence[str]) -> l
         stem = PurePosixPath(image).name.removesuffix(".jp2")
         match = _IMAGE.search(stem)
         if match is None or (match[2] and int(match[2]) != BANDS[match[1]].gsd):
-            continue  # TCI, AOT, WVP, SCL; or a band at another resolution than its own
+            continue  # TCI, AOT, WVP, SCL; or a band at another resolution than its native one
         listed[match[1]] = stem
         full = image.removesuffix(".jp2") + ".jp2"
         name = full if full in product.names else by_name.get(stem)
@@ -604,14 +603,14 @@ def _files(product: _Product, images: Sequence[str], wanted: Sequence[str]) -> l
                 for band in missing[:4]
             ),
             where=product.path,
-            remedy="download them, or open the others alone: "
+            remedy="download them, or open only the others: "
             + (f"bands={there}" if there else "bands=[...]"),
         )
     return [found[band] for band in wanted]
 
 
 def _tile(product: _Product, image: str) -> Element | None:
-    """Return the metadata of the granule an image is in; None where they are missing."""
+    """Return the metadata of the granule of an image; None if they are missing."""
     for folder in PurePosixPath(image).parents:
         for name in product.names:
             path = PurePosixPath(name)
@@ -621,7 +620,7 @@ def _tile(product: _Product, image: str) -> Element | None:
 
 
 def _check_place(tile: Element, grid: Grid, where: str) -> None:
-    """Compare the grid of the pixels with the one that the tile's metadata state."""
+    """Check that the grid of the pixels is the one in the metadata of the tile."""
     code = first_text(tile, "HORIZONTAL_CS_CODE")
     here = grid.crs.to_epsg() if grid.crs is not None else None
     wrong = code is not None and here is not None and code.upper() != f"EPSG:{here}"
@@ -634,7 +633,7 @@ def _check_place(tile: Element, grid: Grid, where: str) -> None:
         wrong |= any(text is not None and text != f"{own[n]:.10g}" for n, text in stated.items())
     if wrong:
         raise RasterError(
-            "the images lie elsewhere than the metadata of their tile say",
+            "the images have another georeference than the metadata of their tile",
             found=f"{grid.crs}, upper left {grid.transform.c:.10g}, {grid.transform.f:.10g}",
             expected=f"{code} and the Geoposition of {grid.transform.a:g} m",
             where=where,
@@ -643,7 +642,7 @@ def _check_place(tile: Element, grid: Grid, where: str) -> None:
 
 
 def _clouds(product: _Product, image: str) -> tuple[CloudLayer, ...]:
-    """Return the cloud masks of the granule an image is in."""
+    """Return the cloud masks of the granule of an image."""
     granule = next(
         (p for p in PurePosixPath(image).parents if p.parent.name == "GRANULE"), PurePosixPath()
     )
@@ -668,7 +667,7 @@ def _name(facts: Facts, product: _Product, granule: str) -> str:
 
 
 def _moment(text: str | None) -> str:
-    """Return `2022-03-01T10:30:21.024Z` as the package writes times."""
+    """Return a time such as `2022-03-01T10:30:21.024Z` in the format of the package."""
     if text is None:
         return ""
     try:

@@ -1,7 +1,7 @@
-"""A scene: one georeferenced acquisition that knows what it is before a pixel is read.
+"""A scene: one georeferenced acquisition, described before any pixel is read.
 
-`eofm.raster.opening.open_scene` makes it from whatever a user has. A scene is a description: it
-holds no open file, can be sent to other processes, and is read by window, by area, or whole.
+`eofm.raster.opening.open_scene` makes it from files, URLs or arrays. A scene is a description: it
+holds no open file, can be sent to other processes, and is read whole, by window or by area.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
     "shown",
 ]
 
-# A server that does not answer is an error after seconds; one that is busy is asked again.
+# A server that does not answer is an error after seconds; a busy one is asked again.
 _REMOTE: Final[Mapping[str, str]] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
@@ -65,11 +65,11 @@ _ON_THE_NET: Final = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vs
 
 @dataclass(frozen=True)
 class CloudLayer:
-    """What says where clouds are, over the ground of its scene.
+    """A cloud mask that covers the area of its scene.
 
     Args:
-        mask: How its values are read.
-        name: What GDAL opens; empty for a band or variable of the scene's own file or array.
+        mask: Kind of mask.
+        name: Path or GDAL name of its file; empty for a band or variable of the scene itself.
     """
 
     mask: CloudMask
@@ -78,23 +78,23 @@ class CloudLayer:
 
 @dataclass(frozen=True, repr=False)
 class Scene:
-    """One acquisition: what its pixels are, where they lie, when they were taken.
+    """One acquisition: the meaning, georeference and date of its pixels.
 
     Args:
-        name: What it is called: of the product, the item or the file.
+        name: Name of the product, item or file.
         sensor: Sensor and product level.
         unit: Unit of the values.
         bands: Canonical names, in the order of the pixels.
-        grid: Of the finest band.
+        grid: Grid of the finest band.
         gsd: Ground sample distance of the finest band in metres.
-        step: Windows start and end at multiples of it: how many finest pixels, in each direction,
-            make a pixel of the coarsest band.
-        pixels: Where they are read from.
-        date: When it was taken, `YYYY-MM-DDTHH:MM:SS` in UTC; empty where nothing says it.
-        footprint: What was seen, a ring of longitudes and latitudes; without metadata the corners
-            of the grid, and empty where the scene lies nowhere.
-        origin: What was opened, and what said unit and sensor.
-        clouds: What says where clouds are: files, or bands of its own.
+        step: Pixel size of the coarsest band in finest pixels. Windows start and end at multiples
+            of it.
+        pixels: Source of the pixels.
+        date: Acquisition time, `YYYY-MM-DDTHH:MM:SS` in UTC; empty if unknown.
+        footprint: Ring of (longitude, latitude). Without metadata, the corners of the grid; empty
+            without a georeference.
+        origin: The file or object that was opened, and the origin of unit and sensor.
+        clouds: Cloud masks, in separate files or in bands of the scene.
     """
 
     name: str
@@ -118,12 +118,12 @@ class Scene:
 
     @property
     def spec(self) -> ImageSpec:
-        """What `read` will say of the pixels of the whole scene."""
+        """The spec of the imagery that `read` returns for the whole scene."""
         size = (self.grid.height, self.grid.width)
         return ImageSpec(self.sensor, self.bands, self.unit, size, self.gsd)
 
     def describe(self) -> str:
-        """Return what is known of the scene, one line each."""
+        """Return the metadata of the scene, one item per line."""
         left, bottom, right, top = self.grid.bounds
         lines = {
             "scene": self.name,
@@ -141,10 +141,10 @@ class Scene:
         """Return the scene with some of its bands; its grid is that of the finest of them.
 
         Args:
-            bands: Names in the order wanted.
+            bands: Band names in the order wanted.
 
         Raises:
-            SpecError: If the scene has no such band.
+            SpecError: If the scene lacks a band.
             RasterError: If a file cannot be read.
         """
         wanted = canonical_bands(bands, self.sensor)
@@ -192,21 +192,21 @@ class Scene:
 
         Args:
             window: First row, first column, height and width on that grid, multiples of `step`.
-            bands: Which bands; the window then counts on the grid of the finest of them.
-            where: An area: west, south, east, north; or GeoJSON, of which what lies outside is
-                invalid. Pixels that the area touches at its edge are read whole.
-            where_crs: Of the area.
-            cloud_mask: The mask under which pixels become invalid: one of `scene.clouds`.
+            bands: Band names; the window is then on the grid of the finest of them.
+            where: An area: west, south, east, north; or GeoJSON, outside of which pixels are
+                invalid. Pixels that the edge of a box touches are included.
+            where_crs: CRS of the area.
+            cloud_mask: One of `scene.clouds`, whose cloudy pixels become invalid.
 
         Raises:
-            RasterError: If a file is damaged, or window or area do not lie in the scene.
+            RasterError: If a file is damaged, or window or area are outside the scene.
             SpecError: If there is no such band or cloud mask, or both a window and an area.
         """
         if bands is not None:
             chosen = self.select(bands)
             return chosen.read(window, where=where, where_crs=where_crs, cloud_mask=cloud_mask)
         if window is not None and where is not None:
-            raise SpecError("either a window or an area is read", found=f"{window} and {where}")
+            raise SpecError("give a window or an area, not both", found=f"{window} and {where}")
         inside = None
         if where is not None:
             cut = cut_out(self.grid, self.step, where, where_crs)
@@ -229,12 +229,12 @@ def scene_of(
     origin: str = "",
     clouds: tuple[CloudLayer, ...] = (),
 ) -> Scene:
-    """Return the scene of raster files, whose headers are read.
+    """Return the scene of raster files, after reading their headers.
 
     Args:
         source: The files.
-        date: See `Scene`; without one, what the file says.
-        footprint: See `Scene`; without one, the corners of the grid.
+        date: See `Scene`; by default that of the file.
+        footprint: See `Scene`; by default the corners of the grid.
         origin: See `Scene`.
         clouds: See `Scene`.
 
@@ -268,17 +268,17 @@ def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) 
     """Return the scene of an array.
 
     Args:
-        cube: Where the array is.
-        name: What the scene is called.
+        cube: The array, or its file.
+        name: Name of the scene.
         sensor: Sensor and product level.
-        unit: Unit of the values; None where scale and offset of the array say it.
+        unit: Unit of the values; None derives it from scale and offset of the array.
 
     Raises:
-        RasterError: If the array cannot be opened, or is none of an image.
-        SpecError: If it says otherwise than stated.
+        RasterError: If the array cannot be opened, or is not an image.
+        SpecError: If it contradicts the statement.
     """
     with cube.open() as array:
-        layers = band_layers(array, sensor)  # which refuses other dimensions
+        layers = band_layers(array, sensor)  # refuses other dimensions
         one = array.isel(y=slice(0, 2), x=slice(0, 2))
         first = image_of(one, sensor, unit, gsd=cube.gsd)
         grid = grid_of_array(next(iter(layers.values())), cube.gsd)
@@ -301,7 +301,7 @@ def scene_of_cube(cube: CubeFile, name: str, sensor: Sensor, unit: Unit | None) 
 
 
 def shown(name: str) -> str:
-    """Return a name without what may be a key: signed addresses carry it behind a `?`."""
+    """Return a name without the query, in which signed URLs carry a key."""
     return name.partition("?")[0]
 
 
@@ -312,7 +312,7 @@ class OpenScene(Closing):
     """A scene whose files are open.
 
     Args:
-        scene: What to open.
+        scene: The scene to open.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -333,7 +333,7 @@ class OpenScene(Closing):
         """Return a window as one image (B = 1); see `Scene.read`.
 
         Raises:
-            RasterError: If a file is damaged, or the window does not lie in the scene.
+            RasterError: If a file is damaged, or the window is outside the scene.
             SpecError: If the scene has no such cloud mask.
         """
         scene = self.scene
@@ -352,14 +352,14 @@ class OpenScene(Closing):
         return replace(imagery, valid=imagery.valid & ~hidden_here[None])
 
     def clouded(self, clouds: CloudMask, window: Window) -> NDArray[np.bool_]:
-        """Return where a window of the finest grid is under clouds, (h, w).
+        """Return where a window of the finest grid is cloudy, (h, w).
 
         Args:
             clouds: One of `scene.clouds`.
-            window: On the grid of the finest band.
+            window: Window on the grid of the finest band.
 
         Raises:
-            RasterError: If the mask is damaged, or the one file has no such band.
+            RasterError: If the mask is damaged, or the single file has no such band.
             SpecError: If the scene has no such cloud mask.
         """
         layer = next((layer for layer in self.scene.clouds if layer.mask is clouds), None)
@@ -372,14 +372,14 @@ class OpenScene(Closing):
     def _open_mask(self, clouds: CloudMask, layer: CloudLayer | None) -> Clouds | CubeClouds:
         pixels = self._pixels
         if isinstance(pixels, OpenRaster) and len(pixels.source.files) == 1 and not layer:
-            return pixels.clouds(clouds)  # which says what is in the file
+            return pixels.clouds(clouds)  # raises an error that lists the layers of the file
         if layer is None:
             there = [str(layer.mask) for layer in self.scene.clouds]
-            other = f'choose one that is there, as in cloud_mask="{there[0]}", or ' if there else ""
+            other = f'name an available mask, as in cloud_mask="{there[0]}", or ' if there else ""
             raise SpecError(
                 f"the scene has no cloud mask {clouds}",
                 found=", ".join(there) or "none",
-                expected=f"a band called {clouds}, or a file of that name beside files of one band",
+                expected=f"a band named {clouds}, or a file {clouds} beside one file per band",
                 where=self.scene.name,
                 remedy=f"{other}read the scene without a cloud mask",
             )
@@ -431,15 +431,15 @@ def _names(source: RasterSource | CubeFile) -> tuple[str, ...]:
 
 @contextmanager
 def reached(*names: str) -> Iterator[None]:
-    """Open or read files, any of which may lie behind an address.
+    """Configure GDAL to open or read files, any of which may be remote.
 
-    How GDAL speaks with servers is set where it has to be, and the user has not said otherwise.
+    GDAL options for servers are set if a file is remote, unless the user has set them.
 
     Args:
-        names: What GDAL opens.
+        names: GDAL names of the files.
 
     Raises:
-        RasterError: If an address cannot be read; without the key that it may carry.
+        RasterError: If a URL cannot be read. The message omits a key in the URL.
     """
     # also in a zip, /vsizip//vsicurl/..., and as one of several images, GTIFF_DIR:1:/vsicurl/...
     if not any(system in name for name in names for system in _ON_THE_NET):
@@ -452,20 +452,20 @@ def reached(*names: str) -> Iterator[None]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Say of an address that cannot be read what that of a damaged file does not."""
+    """Turn errors about damaged files into errors about unreadable URLs."""
     try:
         yield
     except RasterError as error:
         error.where = shown(str(error.where))
         if isinstance(error.found, str):
-            error.found = _KEY.sub("", error.found)  # GDAL may say the name in its words
+            error.found = _KEY.sub("", error.found)  # messages of GDAL may contain the name
         if not isinstance(error.__cause__, (RasterioError, EOFError)):
             raise
         raise RasterError(
-            "the address cannot be read",
+            "the URL cannot be read",
             found=error.found,
-            expected="a raster that a server sends, by parts",
+            expected="a raster on a server that supports range requests",
             where=error.where,
-            remedy="look whether it is right, whether the network is there, and whether the "
-            "server asks for a key (GDAL takes it from the environment)",
+            remedy="check the URL, the network, and whether the server requires credentials "
+            "(which GDAL takes from the environment)",
         ) from error

@@ -1,18 +1,17 @@
-"""STAC items in a file: which asset is which band, and what the item says of their unit.
+"""Read STAC items from a file: the assets of the bands, and the unit of their values.
 
-Read are an Item and an ItemCollection (STAC 1.0 and 1.1), as plain JSON. Bands are named by
-`eo:bands` or `bands`, else by the key of the asset. The unit of Sentinel-2 is decided by, in this
-order:
+An Item or ItemCollection (STAC 1.0 and 1.1) is read as plain JSON. Bands are named by `eo:bands` or
+`bands`, otherwise by the key of the asset. The unit of Sentinel-2 is decided in this order:
 
 1. `earthsearch:boa_offset_applied: true`, or `sentinel:boa_offset_applied` in items of version 0:
-   the offset was subtracted from the pixels, whatever `raster:bands` still says of it
+   the offset was subtracted from the pixels, whatever `raster:bands` still states
    (Element84/earth-search, issue 66).
 2. `raster:scale` and `raster:offset`, or those of `raster:bands`. An offset of baseline 04.00 in an
-   item of an older baseline, or none in one of a newer, is a contradiction.
-3. `s2:processing_baseline` or `processing:version`: since 04.00 the offset is in the pixels.
+   item of an older baseline, or no offset in one of a newer baseline, is a contradiction.
+3. `s2:processing_baseline` or `processing:version`: since 04.00 the pixels include the offset.
 
-`earthsearch:boa_offset_applied: false` is known to be wrong in many items (issues 66 and 71): there
-a stated unit counts, where one is.
+`earthsearch:boa_offset_applied: false` is known to be wrong in many items (issues 66 and 71): a
+stated unit takes precedence over it.
 """
 
 from __future__ import annotations
@@ -66,10 +65,10 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Asset:
-    """One asset of bands: its key, its address, its bands, and scale, offset and nodata of each.
+    """An asset with bands: its key and URL, and scale, offset and nodata of each band.
 
-    `gsd` is that of its pixels in metres; None where nothing says it. `units` are the names of its
-    bands with their units, where these are declared.
+    `gsd` is its pixel size in metres; None if unknown. `units` are the names of its bands with
+    their units, if declared.
     """
 
     key: str
@@ -85,7 +84,7 @@ def read_items(path: Path) -> list[Json]:
     """Return the items of a file, at least one.
 
     Raises:
-        RasterError: If it is no STAC Item or ItemCollection.
+        RasterError: If it is not a STAC Item or ItemCollection.
     """
     if path.is_file() and path.stat().st_size > _MAX_BYTES:
         raise RasterError(
@@ -93,7 +92,7 @@ def read_items(path: Path) -> list[Json]:
             found=f"{path.stat().st_size:,} bytes",
             expected=f"at most {_MAX_BYTES:,}",
             where=path,
-            remedy="write the items that are wanted into a file of their own",
+            remedy="write the wanted items to a separate file",
         )
     with foreign(RasterError, "the file cannot be read as JSON", where=path):
         content = parse_json(read_bounded(path, _MAX_BYTES))
@@ -114,7 +113,7 @@ def read_items(path: Path) -> list[Json]:
             found=f"type {kind!r}",
             expected="an Item (type Feature, with assets) or an ItemCollection",
             where=path,
-            remedy="save the result of a search, as pystac's ItemCollection.save_object does",
+            remedy="save the result of a search, as with pystac's ItemCollection.save_object",
         )
     return list(items)
 
@@ -127,18 +126,18 @@ def open_stac(
     bands: Sequence[str] | None = None,
     item: str | None = None,
 ) -> Scene:
-    """Open an item of a file.
+    """Open one item of a file as a scene.
 
     Args:
         path: The file.
-        sensor: Needed where the item does not say it.
-        unit: Needed where the item does not say it.
-        bands: Which, in the order wanted. None for all of the sensor that the item has.
-        item: Identifier of the item; needed where there are several.
+        sensor: Required if the item does not state it.
+        unit: Required if the item does not state it.
+        bands: Bands in the order wanted. None for all bands of the sensor in the item.
+        item: Identifier of the item; required if there are several.
 
     Raises:
         RasterError: If the file holds no such item, or an asset cannot be read.
-        SpecError: If the item says otherwise than stated.
+        SpecError: If the item contradicts the stated sensor or unit.
     """
     items = read_items(path)
     chosen = [one for one in items if item is None or one["id"] == item]
@@ -172,7 +171,7 @@ def _scene(
         ]
         nodata = {
             band: number
-            for asset in reversed(assets)  # the first is the one that is read
+            for asset in reversed(assets)  # the first asset of a band is the one that is read
             for band, number in zip(asset.bands, asset.nodata, strict=True)
             if band in names and number is not None
         }
@@ -197,15 +196,15 @@ def _scene(
             )
         except RasterError as error:
             if error.problem == OTHER_UNIT and unit in _OF_DIGITAL_NUMBERS:
-                error.remedy = _who_is_right(item, pixels)
-            if error.problem == NO_UNIT:  # nor does the item
+                error.remedy = _reconcile(item, pixels)
+            if error.problem == NO_UNIT:  # the item does not state it either
                 settle("unit", unit, None, "", where, sorted(UNITS[sensor]))
             raise
         return scene if wanted is None or scene.bands == wanted else scene.select(wanted)
 
 
 def _check_tags(pixels: RasterSource, pairs: Sequence[tuple[float, float]], where: str) -> None:
-    """Check that the files state the scale and offset that their item does: these are applied.
+    """Check that the files have the scale and offset of their item, since those are applied.
 
     Raises:
         RasterError: If they do not.
@@ -219,7 +218,7 @@ def _check_tags(pixels: RasterSource, pairs: Sequence[tuple[float, float]], wher
             own = list(zip(opened.scales, opened.offsets, strict=True))
         if not all(any(np.allclose(one, pair, rtol=1e-3) for pair in said) for one in own):
             raise RasterError(
-                "an item states a scale and offset that its files do not",
+                "an item states a scale and offset that its files do not have",
                 found=f"{own[0][0]:g}, {own[0][1]:g} in the file",
                 expected=f"{scale:g}, {offset:g}, as in the item",
                 where=f"{where}, {shown(str(file))}",
@@ -228,10 +227,10 @@ def _check_tags(pixels: RasterSource, pairs: Sequence[tuple[float, float]], wher
             )
 
 
-def _who_is_right(item: Json, pixels: RasterSource) -> str:
-    """Return what to do where the tags of the files say another unit than their item."""
+def _reconcile(item: Json, pixels: RasterSource) -> str:
+    """Return the remedy if the tags of the files state another unit than their item."""
     flag, applied = _applied(_properties(item))
-    remedy = "if the item is right, take the scale out of the files, as in: "
+    remedy = "if the item is right, remove the scale from the files, as in: "
     remedy += without_scale(shown(str((pixels.names or pixels.files)[0])))
     if not applied:
         return f"{remedy}; if the files are, open them by their own paths, without the item"
@@ -250,16 +249,17 @@ def _properties(item: Json) -> Json:
 
 
 def _sensor(item: Json) -> Sensor | None:
-    """Return the sensor that an item names by product type, level, or collection.
+    """Return the sensor that an item names by product type, level or collection.
 
-    The Planetary Computer's `sentinel-1-rtc` keeps the type of what it is made of, GRD.
+    The Planetary Computer's `sentinel-1-rtc` keeps the type of its source product, GRD.
     """
-    told = _properties(item)
-    kind = str(told.get("s2:product_type") or told.get("sar:product_type") or "").upper()
-    if str(told.get("product:type")).startswith("S2MSI"):  # of the Copernicus Data Space
-        kind = str(told["product:type"])
-    level = str(told.get("processing:level") or "").upper()
-    platform = f"{told.get('constellation', '')} {told.get('platform', '')}".lower()
+    properties = _properties(item)
+    kind = properties.get("s2:product_type") or properties.get("sar:product_type")
+    kind = str(kind or "").upper()
+    if str(properties.get("product:type")).startswith("S2MSI"):  # of the Copernicus Data Space
+        kind = str(properties["product:type"])
+    level = str(properties.get("processing:level") or "").upper()
+    platform = f"{properties.get('constellation', '')} {properties.get('platform', '')}".lower()
     collection = str(item.get("collection") or "").lower()
     for sensor, types, levels, words in (
         (Sensor.S2_L1C, {"S2MSI1C"}, {"L1C"}, ("l1c",)),
@@ -278,7 +278,7 @@ def _sensor(item: Json) -> Sensor | None:
     return None
 
 
-# Words of platforms and collections, and the sensors that they are of. HLS L30 is Landsat.
+# Words in platform and collection names -> sensors. HLS L30 is Landsat.
 _FAMILIES: Final[Mapping[str, frozenset[Sensor]]] = {
     "sentinel-1": frozenset({Sensor.S1_GRD, Sensor.S1_RTC}),
     "sentinel-2": frozenset({Sensor.S2_L1C, Sensor.S2_L2A}),
@@ -288,20 +288,22 @@ _FAMILIES: Final[Mapping[str, frozenset[Sensor]]] = {
 
 
 def _check_family(item: Json, sensor: Sensor, where: str) -> None:
-    """Check that an item does not say that its pixels are of another satellite than stated.
+    """Check that an item is not of another satellite than stated.
+
+    Common names such as `red` are bands of all satellites.
 
     Raises:
-        SpecError: If it does: common names such as `red` are bands of all of them.
+        SpecError: If it is.
     """
     if sensor in {Sensor.RGB, Sensor.NAIP}:
         return  # pictures of any satellite
-    told = _properties(item)
-    words = (told.get("platform"), told.get("constellation"), item.get("collection"))
+    properties = _properties(item)
+    words = (properties.get("platform"), properties.get("constellation"), item.get("collection"))
     text = " ".join(str(word) for word in words if word).lower().replace("_", "-")
     said = [name for name in _FAMILIES if name in text.replace("sentinel ", "sentinel-")]
     if said and not any(sensor in _FAMILIES[name] for name in said):
         raise SpecError(
-            "the item is of another satellite than stated",
+            "the item is from another satellite than stated",
             found=text,
             expected=sensor,
             where=where,
@@ -317,19 +319,19 @@ def _unit(
     pairs: Sequence[tuple[float, float]],
     where: str,
 ) -> Unit | None:
-    """Return the unit of some bands: stated, or said by the item; None leaves it to the files."""
-    told = _properties(item)
+    """Return the stated unit of some bands or that of the item; None leaves it to the files."""
+    properties = _properties(item)
     silent = all(pair == (1.0, 0.0) for pair in pairs)
     if sensor not in {Sensor.S2_L1C, Sensor.S2_L2A}:
         if silent:
             return stated
         return read_scaling(pairs, sensor, stated, None, Path(where)).unit
-    flag, applied = _applied(told)
+    flag, applied = _applied(properties)
     if applied is True:
         return settle("unit", stated, Unit.DN, f"{flag}: true", where)
     if applied is False and stated is not None and stated in _OF_DIGITAL_NUMBERS:
         return stated
-    baseline = _baseline(told)
+    baseline = _baseline(properties)
     by_baseline = None
     if baseline is not None:
         by_baseline = unit_of_baseline(baseline)
@@ -348,7 +350,7 @@ def _unit(
             f"{', '.join(map(str, dict.fromkeys(pairs)))}; {by_baseline} by processing baseline "
             f"{baseline:05.2f}",
             where=where,
-            remedy='look at the darkest pixels, and state the unit: unit="dn" or '
+            remedy='inspect the darkest pixels, and state the unit: unit="dn" or '
             'unit="dn-offset1000"',
         )
     return settle("unit", stated, found, "raster:scale and raster:offset", where)
@@ -363,16 +365,16 @@ def _radar_unit(assets: Iterable[_Asset], stated: Unit | None, where: str) -> Un
     return settle("unit", stated, described_unit(words), "the units of its assets", where)
 
 
-def _applied(told: Json) -> tuple[str, bool | None]:
-    """Return what an item says of the offset, true where it was subtracted, and by which name."""
-    flag = next((name for name in _APPLIED if isinstance(told.get(name), bool)), _APPLIED[0])
-    said = told.get(flag)
+def _applied(properties: Json) -> tuple[str, bool | None]:
+    """Return the property on the offset and its value: true if the offset was subtracted."""
+    flag = next((name for name in _APPLIED if isinstance(properties.get(name), bool)), _APPLIED[0])
+    said = properties.get(flag)
     return flag, said if isinstance(said, bool) else None
 
 
-def _baseline(told: Json) -> float | None:
+def _baseline(properties: Json) -> float | None:
     for name in ("s2:processing_baseline", "processing:version", "sentinel:processing_baseline"):
-        text = str(told.get(name, ""))
+        text = str(properties.get(name, ""))
         if re.fullmatch(r"\d{1,2}\.\d{1,2}", text):
             return float(text)
     return None
@@ -382,7 +384,7 @@ def _baseline(told: Json) -> float | None:
 
 
 def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
-    """Return the assets that hold bands, the finest of a band first, and then no JPEG 2000."""
+    """Return the assets that hold bands: the finest first, JPEG 2000 after other formats."""
     found = []
     for key, asset in item["assets"].items():
         if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
@@ -397,7 +399,7 @@ def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
             pairs, nodata = _pairs(asset, len(bands)), _nodata(asset, len(bands))
             gsd, units = _gsd(str(key), asset), _units(asset, bands)
             found.append(_Asset(str(key), asset["href"], bands, pairs, nodata, gsd, units))
-    # an asset that does not say it is taken to be as fine as the finest of its bands
+    # an asset that does not state it is assumed to be as fine as the finest of its bands
     finest: dict[tuple[str, ...], float] = {}
     for one in found:
         if one.gsd is not None:
@@ -411,7 +413,7 @@ def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
 
 
 def _gsd(key: str, asset: Json) -> float | None:
-    """Return the size of the pixels of an asset: `B02_60m` holds a band of 10 m at 60 m."""
+    """Return the pixel size of an asset in metres: `B02_60m` holds a 10 m band at 60 m."""
     listed = asset.get("raster:bands") or asset.get("bands")
     first = listed[0] if isinstance(listed, list) and listed else {}
     first = first if isinstance(first, dict) else {}
@@ -429,15 +431,15 @@ def _gsd(key: str, asset: Json) -> float | None:
 
 
 def _bands(key: str, asset: Json, sensor: Sensor) -> tuple[str, ...]:
-    """Return the bands of an asset; none where one of them is not known."""
+    """Return the bands of an asset; none if one of them is unknown."""
     listed = asset.get("eo:bands") or asset.get("bands") or ()
     if not isinstance(listed, list) or not listed:
         return band_candidates(key, sensor) if len(band_candidates(key, sensor)) == 1 else ()
     bands = []
     for band in listed:
-        told = band if isinstance(band, dict) else {}
-        words = [told.get("name"), key if len(listed) == 1 else None]
-        words += [told.get("common_name"), told.get("eo:common_name")]
+        fields = band if isinstance(band, dict) else {}
+        words = [fields.get("name"), key if len(listed) == 1 else None]
+        words += [fields.get("common_name"), fields.get("eo:common_name")]
         candidates = [band_candidates(str(word), sensor) for word in words if word]
         one = next((c[0] for c in candidates if len(c) == 1), None)
         if one is None:
@@ -458,13 +460,13 @@ def _pairs(asset: Json, count: int) -> tuple[tuple[float, float], ...]:
             pairs.append((float(1 if scale is None else scale), float(offset or 0)))
         except (TypeError, ValueError) as error:
             raise RasterError(
-                "scale or offset of an asset is no number", found=(scale, offset)
+                "the scale or offset of an asset is not a number", found=(scale, offset)
             ) from error
     return tuple(pairs)
 
 
 def _of_bands(asset: Json, count: int) -> list[Json]:
-    """Return what `raster:bands`, or `bands` of STAC 1.1, says of each band of an asset."""
+    """Return the `raster:bands` entry, or `bands` of STAC 1.1, of each band of an asset."""
     listed = asset.get("raster:bands") or asset.get("bands") or ()
     every = list(listed)[:count] if isinstance(listed, list) else []
     every += [{}] * (count - len(every))
@@ -478,11 +480,11 @@ def _units(asset: Json, bands: Sequence[str]) -> tuple[str, ...]:
 
 
 def _nodata(asset: Json, count: int) -> tuple[float | None, ...]:
-    """Return what an asset declares nodata in each band; 0 in all bands is unmeasured anyway."""
-    told = [own.get("nodata", asset.get("nodata")) for own in _of_bands(asset, count)]
-    numbers = (isinstance(one, (int, float)) and not isinstance(one, bool) for one in told)
+    """Return the declared nodata of each band; 0 in all bands is unmeasured in any case."""
+    values = [own.get("nodata", asset.get("nodata")) for own in _of_bands(asset, count)]
+    numbers = (isinstance(one, (int, float)) and not isinstance(one, bool) for one in values)
     return tuple(
-        float(one) or None if is_one else None for one, is_one in zip(told, numbers, strict=True)
+        float(one) or None if is_one else None for one, is_one in zip(values, numbers, strict=True)
     )
 
 
@@ -503,11 +505,11 @@ def _source(
         whole = [a for a in assets if len(a.bands) > 1 and set(wanted or ()) <= set(a.bands)]
         if not whole:
             raise RasterError(
-                f"no assets of the item are the bands of {sensor}",
+                f"the item has no assets with the bands of {sensor}",
                 found=", ".join(map(str, item["assets"])) or "no asset",
                 expected=", ".join(wanted or SENSOR_BANDS[sensor]),
                 where=where,
-                remedy='name the bands of each asset in "eo:bands", or choose others',
+                remedy='name the bands of each asset in "eo:bands", or request other bands',
             )
         chosen, bands = whole[:1], whole[0].bands
     files = tuple(local_path(asset.href, path.parent) for asset in chosen)
@@ -542,7 +544,7 @@ def _footprint(item: Json) -> tuple[tuple[float, float], ...]:
 
 
 def _rings(geometry: Json) -> Iterator[Any]:
-    """Yield the outer rings of a polygon or of several."""
+    """Yield the outer rings of a polygon or multipolygon."""
     parts = geometry.get("coordinates") or []
     polygons = parts if geometry.get("type") == "MultiPolygon" else [parts]
     for polygon in polygons if geometry.get("type") in {"Polygon", "MultiPolygon"} else []:
@@ -550,8 +552,8 @@ def _rings(geometry: Json) -> Iterator[Any]:
             yield polygon[0]
 
 
-def _moment(told: Json) -> str:
-    text = told.get("datetime") or told.get("start_datetime")
+def _moment(properties: Json) -> str:
+    text = properties.get("datetime") or properties.get("start_datetime")
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:

@@ -180,7 +180,7 @@ def _smaller(world: Path) -> Path:
     [
         (_half_copied, "cannot be read as a GeoTIFF"),
         (_missing, "lacks band B8A"),
-        (_no_crs, "nothing about where it lies"),
+        (_no_crs, "no georeference"),
         (_offset, "offset of processing baseline 04.00"),
         (_reflectance, "not of the size that unit dn has"),
         (_blank, "holds no measurement"),

@@ -390,7 +390,7 @@ BROKEN = {
     "cannot be read": _half_copied,
     "a different area": _other_ground,
     "another size": _other_size,
-    "nothing about where it lies": _without_crs,
+    "no georeference": _without_crs,
 }
 
 

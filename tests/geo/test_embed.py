@@ -197,7 +197,7 @@ def test_a_scene_that_cannot_be_opened_does_not_stop_the_others(
     assert (1, 3) == (done.status, len(done.done))
     assert [*done.failed] == [str(lost), str(nowhere)]
     assert "no such file" in done.describe()
-    assert "where it lies" in done.describe()
+    assert "no georeference" in done.describe()
     assert "scene 3 of 3: t2, about " in capsys.readouterr().err
     explained = embed(replace(asked, explain=True)).describe()
     assert "no such file" in explained
@@ -465,9 +465,9 @@ def test_undeclared_nodata_in_the_middle_of_a_scene_is_refused(model: str, tmp_p
 @pytest.mark.parametrize(
     ("changes", "profile", "error", "words"),
     [
-        ({}, {"crs": None}, RasterError, "where it lies"),
+        ({}, {"crs": None}, RasterError, "no georeference"),
         ({}, {"transform": Affine(0, 10, 5e5, 10, 0, 5.4e6)}, RasterError, "west to east"),
-        ({"where": "0,0,1,1"}, {}, RasterError, "does not lie in the image"),
+        ({"where": "0,0,1,1"}, {}, RasterError, "area is outside the image"),
         ({"where": "nowhere.gpkg"}, {}, EofmError, "four numbers"),
         ({"where": "9,48,8,49"}, {}, EofmError, "west to east"),
         ({"cloud_mask": "SCL"}, {}, RasterError, "no cloud mask"),
@@ -553,7 +553,7 @@ def test_an_address_that_does_not_answer_is_one_error(model: str, tmp_path: Path
         ["http://127.0.0.1:9/scene.tif"], model, str(tmp_path / "out"), sensor="s2-l2a", unit="dn"
     )
 
-    with pytest.raises(RasterError, match="address"):
+    with pytest.raises(RasterError, match="URL"):
         embed(there)
 
 

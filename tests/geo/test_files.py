@@ -363,7 +363,7 @@ def test_vectors_of_others_are_read(count: int, kind: str, tmp_path: Path) -> No
 
 def test_a_grid_lies_somewhere() -> None:
     """A patch grid without CRS is refused."""
-    with pytest.raises(RasterError, match="where it lies"):
+    with pytest.raises(RasterError, match="no georeference"):
         patch_grid(
             np.zeros((1, 2, 2), np.float32), Grid(None, Affine(1, 0, 2, 0, 1, 3), 2, 2), MADE
         )

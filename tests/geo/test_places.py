@@ -102,7 +102,7 @@ def test_without_a_crs(tmp_path: Path) -> None:
         layer.to_file(path)
 
     for given in (layer, path):
-        with pytest.raises(LabelError, match="nothing about where they lie") as caught:
+        with pytest.raises(LabelError, match="no georeference") as caught:
             read_labels(given, "class")
     layer = eval(str(caught.value.remedy).partition("geopandas: ")[2])
     assert 2 == len(read_labels(layer, "class"))

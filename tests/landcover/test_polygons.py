@@ -224,7 +224,7 @@ BOW = [(500_000, 5_399_000), (500_100, 5_399_100), (500_100, 5_399_000), (500_00
         (lambda p: layer(p, **{"class": [1.5, 2.0]}), "class", "does not know", "1.5"),
         (lambda p: layer(p, **{"class": ["wood", None]}), "class", "nothing in the field", "1 of"),
         (lambda p: layer(p, BOW, LAKE), "class", "not valid", "Self-intersection"),
-        (lambda p: layer(p, crs=""), "class", "nothing about where they lie", "no coord"),
+        (lambda p: layer(p, crs=""), "class", "no georeference", "no coord"),
     ],
 )
 def test_faults(make, field: str, said: str, found: str, tmp_path: Path) -> None:

@@ -387,7 +387,7 @@ def test_an_image_that_lies_nowhere_is_named(tmp_path: Path, write_tif) -> None:
     """The error holds the file, and so does its remedy."""
     path = write_tif(tmp_path / "m.tif", classes(), nodata=255)
     image = write_tif(tmp_path / "images" / "x.tif", classes(), crs=None)
-    with pytest.raises(RasterError, match="nothing about where it lies") as caught:
+    with pytest.raises(RasterError, match="no georeference") as caught:
         label(path, image.parent, tmp_path / "s.parquet")
 
     assert image == caught.value.where
@@ -410,7 +410,7 @@ def test_labels_are_footprints(tmp_path: Path, write_tif) -> None:
         ({"id": ["a", "a"]}, "share an id"),
         ({"minx": [BOX[2], BOX[0]]}, "no rectangles"),
         ({"maxy": [np.nan, BOX[3]]}, "no rectangles"),
-        ({"crs": ["EPSG:32632", "nonsense"]}, "no coordinate reference system"),
+        ({"crs": ["EPSG:32632", "nonsense"]}, "not a coordinate reference system"),
         ({"crs": None}, "lacks columns"),
     ],
 )

@@ -630,9 +630,9 @@ def test_bands_are_names(tmp_path: Path, write_tif: WriteTif, bands: list[object
 def test_a_window_is_four_numbers(tmp_path: Path, write_tif: WriteTif, window: object) -> None:
     """What is none is refused, by both readers."""
     path = write_tif(tmp_path / "a.tif", constants(12))
-    with pytest.raises(RasterError, match="four whole numbers"):
+    with pytest.raises(RasterError, match="four integers"):
         read(path, window=window)
-    with pytest.raises(RasterError, match="four whole numbers"):
+    with pytest.raises(RasterError, match="four integers"):
         eofm.open_scene(path, sensor="s2-l2a", unit="dn").read(window)  # type: ignore[arg-type]
     assert (4, 4) == tuple(read(path, window=np.array([0, 0, 4, 4])).pixels.shape[2:])
 
@@ -979,7 +979,7 @@ def test_products_in_lower_case(tmp_path: Path, write_tif: WriteTif) -> None:
 @pytest.mark.parametrize("address", ["https://127.0.0.1:1/x.tif?key=secret", "s3://b/x.tif"])
 def test_an_address_is_no_path(address: str) -> None:
     """`https://a` was "no such file https:/a"; the remedy names what reads it."""
-    with pytest.raises(RasterError, match="files of this machine") as caught:
+    with pytest.raises(RasterError, match="local files only") as caught:
         read(address)  # type: ignore[arg-type]
 
     assert "read_scene" in caught.value.remedy
@@ -988,7 +988,7 @@ def test_an_address_is_no_path(address: str) -> None:
 
 def test_none_is_no_path() -> None:
     """It was a TypeError."""
-    with pytest.raises(SpecError, match="no path"):
+    with pytest.raises(SpecError, match="not a path"):
         read(None)  # type: ignore[arg-type]
 
 
@@ -996,11 +996,11 @@ def test_a_list_of_files_is_no_path(tmp_path: Path, write_bands: WriteTif) -> No
     """The remedy names their folder, which is read."""
     write_bands(tmp_path / "in", {"B02": 12, "B03": 12})
     files = sorted((tmp_path / "in").iterdir())
-    with pytest.raises(SpecError, match="no path") as caught:
+    with pytest.raises(SpecError, match="not a path") as caught:
         read(files, bands=["B02", "B03"])  # type: ignore[arg-type]
     folder = str(caught.value.remedy).split("'")[1]
     assert ("B02", "B03") == read(Path(folder), bands=["B02", "B03"]).spec.bands
-    with pytest.raises(SpecError, match="no path") as caught:
+    with pytest.raises(SpecError, match="not a path") as caught:
         read([*files, tmp_path / "B04.tif"])  # type: ignore[arg-type]
     for file in files:
         file.rename(tmp_path / file.name)

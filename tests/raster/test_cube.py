@@ -145,7 +145,7 @@ def test_without_crs() -> None:
         coords={"band": ["B04"], "y": [30.0, 20, 10, 0], "x": [0.0, 10, 20, 30]},
     )
 
-    with pytest.raises(RasterError, match="where it lies"):
+    with pytest.raises(RasterError, match="no georeference"):
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
     assert 20.0 == from_xarray(array, Sensor.S2_L1C, Unit.DN, gsd=20.0).spec.gsd
 
@@ -214,7 +214,7 @@ def test_a_cut_out_knows_where_it_lies(kind: str) -> None:
 def test_a_cut_out_with_holes_is_no_grid(kind: str) -> None:
     """Every second column would be stretched over the ground of all."""
     array = image_on(GRIDS[kind]).to_xarray().isel(x=[0, 1, 4])
-    with pytest.raises(RasterError, match=r"evenly spaced|not neighbours"):
+    with pytest.raises(RasterError, match=r"evenly spaced|not adjacent"):
         from_xarray(array)
 
 
@@ -321,7 +321,7 @@ def test_a_scale_that_was_not_applied_says_the_unit() -> None:
     with pytest.raises(RasterError, match="another unit"):
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
     array.attrs["scale_factor"] = "small"
-    with pytest.raises(RasterError, match="no number"):
+    with pytest.raises(RasterError, match="not a number"):
         from_xarray(array, Sensor.S2_L1C, Unit.DN)
 
 
@@ -354,11 +354,11 @@ def test_a_broken_transform_is_said() -> None:
 def test_what_is_no_image(wrong: object) -> None:
     """Lists, paths and nothing are said by their type, on the way into an encoder too."""
     for call in (from_xarray, as_imagery):
-        with pytest.raises(SpecError, match="this is no image") as refused:
+        with pytest.raises(SpecError, match="the object is not an image") as refused:
             call(wrong)
         assert type(wrong).__name__ in refused.value.found
     if not isinstance(wrong, str):
-        with pytest.raises(SpecError, match="this is no image"):
+        with pytest.raises(SpecError, match="the object is not an image"):
             eofm.open_scene(wrong)
 
 
@@ -405,7 +405,7 @@ def test_scales_that_differ_among_bands_are_read(tmp_path: Path, write_tif) -> N
     with pytest.raises(RasterError, match="another unit"):
         from_xarray(array, "s2-l2a", "dn")
     other = array.assign_coords(band=["B04", "B03"])
-    with pytest.raises(RasterError, match="those of other bands"):
+    with pytest.raises(RasterError, match="belong to other bands"):
         from_xarray(other, "s2-l2a", "reflectance")
 
 
@@ -480,7 +480,7 @@ def test_an_array_that_lies_nowhere_says_what_helps_an_array() -> None:
     """The remedy is not one for a file, and it works: a size of pixels, or a CRS."""
     array = to_xarray(image()).drop_vars(["spatial_ref"])
     del array.attrs["gsd"]
-    with pytest.raises(RasterError, match="where it lies") as refused:
+    with pytest.raises(RasterError, match="no georeference") as refused:
         from_xarray(array)
 
     assert "rio " not in str(refused.value.remedy)
@@ -502,7 +502,7 @@ def test_an_array_without_words_says_how_they_are_stated() -> None:
     with pytest.raises(SpecError, match="does not say what it is") as refused:
         as_imagery(array)
     assert "spec=eofm.ImageSpec(" in str(refused.value.remedy)
-    with pytest.raises(SpecError, match="this is no image") as path:
+    with pytest.raises(SpecError, match="the object is not an image") as path:
         as_imagery("a.tif")  # type: ignore[arg-type]
     assert "read_geotiff" in str(path.value.remedy)
 
@@ -563,7 +563,7 @@ def test_one_pixel_lies_where_its_coordinates_are() -> None:
     whole = to_xarray(image()).drop_vars("spatial_ref").rio.write_crs(32632)
     truth = from_xarray(whole)
     one = whole.isel(y=slice(1, 2), x=slice(2, 3))
-    with pytest.raises(RasterError, match="does not say how large") as error:
+    with pytest.raises(RasterError, match="does not determine the pixel size") as error:
         from_xarray(one)
     assert "array.rio.write_transform(affine.Affine(10, 0, west, 0, -10, north))" in str(
         error.value.remedy
@@ -576,7 +576,7 @@ def test_one_pixel_lies_where_its_coordinates_are() -> None:
         assert (10, 0, west, 0, -10, north) == found.grid.transform
         assert torch.equal(truth.pixels[:, :, 1:2, 2:3], found.pixels)
     degrees = one.drop_vars("spatial_ref").rio.write_crs(4326)
-    with pytest.raises(RasterError, match="does not say how large"):
+    with pytest.raises(RasterError, match="does not determine the pixel size"):
         from_xarray(degrees, gsd=10)
 
 
@@ -595,7 +595,7 @@ def test_the_alpha_of_a_picture_has_no_name(tmp_path: Path, write_tif) -> None:
     pixels = np.arange(64, dtype=np.uint8).reshape(4, 4, 4)
     file = write_tif(tmp_path / "a.tif", pixels, descriptions=("R", "G", "B", None))
     array = rioxarray.open_rasterio(file, parse_coordinates=False)
-    with pytest.raises(RasterError, match="has no name") as error:
+    with pytest.raises(RasterError, match="have no name") as error:
         from_xarray(array, "rgb", "uint8")
     chosen = eval(error.value.remedy.partition(": ")[2], {"array": array})
     assert ("R", "G", "B") == from_xarray(chosen, "rgb", "uint8").spec.bands

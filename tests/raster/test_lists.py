@@ -86,8 +86,8 @@ def test_lists_that_are_no_image(tmp_path: Path, scene: list[Path], write_tif: W
         ([*scene, beside], "a different area"),
         ([*scene, radar], "not a band of s2-l2a"),
         ([*scene, tmp_path / "none.tif"], "no such file"),
-        ([None], "no image"),
-        ([3.5], "no image"),
+        ([None], "not an image"),
+        ([3.5], "not an image"),
     ):
         for call in (eofm.open_scene, eofm.read_scene):
             with pytest.raises(EofmError, match=words):
@@ -103,7 +103,7 @@ def test_remedies_of_wrong_lists(tmp_path: Path, scene: list[Path], write_tif: W
     assert ("B03", "B02", "B05") == eofm.open_scene(once, **STATED).bands
     with pytest.raises(RasterError) as caught:
         eofm.open_scene([scene[0].parent], **STATED)
-    assert "name the folder alone" in str(caught.value.remedy)
+    assert "name only the folder" in str(caught.value.remedy)
     assert eofm.open_scene(scene[0].parent, bands=["B02"], **STATED)
     with pytest.raises(SpecError) as refused:
         eofm.read_geotiff(scene, **STATED)  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def test_a_list_needs_its_sensor_and_has_no_time(scene: list[Path]) -> None:
     """As a raster does."""
     with pytest.raises(SpecError, match="states the sensor"):
         eofm.open_scene(scene)
-    with pytest.raises(RasterError, match="nothing to choose by time"):
+    with pytest.raises(RasterError, match="time does not apply"):
         eofm.open_scene(scene, time="2021-07-04", **STATED)
 
 

@@ -174,7 +174,7 @@ def test_window_and_area_exclude_each_other(tmp_path: Path, write_tif) -> None:
     scene = eofm.open_scene(
         write_tif(tmp_path / "a.tif", np.ones((1, 8, 8), np.uint16)), bands=["B04"], **L2A
     )
-    with pytest.raises(SpecError, match="either a window or an area"):
+    with pytest.raises(SpecError, match="a window or an area, not both"):
         scene.read((0, 0, 4, 4), where=(9.0, 48.0, 9.1, 48.8))
     with pytest.raises(RasterError, match="not inside"):
         scene.read((0, 0, 4, 9))
@@ -291,7 +291,7 @@ def test_an_address_that_does_not_answer_is_said_quickly(tmp_path: Path, server:
     (tmp_path / "text.tif").write_text("no raster")
     inside = f"/vsizip//vsicurl/{server}/missing.zip/a.tif", f"GTIFF_DIR:1:/vsicurl/{closed}"
     for address in (f"{server}/missing.tif", closed, f"{server}/text.tif", *inside):
-        with pytest.raises(RasterError, match="address cannot be read") as refused:
+        with pytest.raises(RasterError, match="URL cannot be read") as refused:
             eofm.open_scene(address, **L2A)
         assert address.partition("?")[0] in str(refused.value.where)
         assert "SECRET" not in str(refused.value)
@@ -314,7 +314,7 @@ def test_an_address_of_a_mask_is_one_whatever_the_bands_are(
     scene = eofm.open_scene(tmp_path / "item.json", **L2A)
 
     assert (1, 1, 8, 8) == scene.read().pixels.shape
-    with pytest.raises(RasterError, match="the address cannot be read") as refused:
+    with pytest.raises(RasterError, match="the URL cannot be read") as refused:
         scene.read(cloud_mask="SCL")
     assert closed in str(refused.value.where)
     assert "SECRET" not in str(refused.value)
@@ -346,7 +346,7 @@ def test_a_cloud_mask_that_is_not_there_is_said_without_its_key(
     scene = eofm.open_scene(tmp_path / "item.json", **L2A)
 
     assert (1, 1, 8, 8) == scene.read().pixels.shape
-    with pytest.raises(RasterError, match="address cannot be read") as refused:
+    with pytest.raises(RasterError, match="URL cannot be read") as refused:
         scene.read(cloud_mask="SCL")
     assert f"{server}/scl.tif" in str(refused.value.where)
     assert "SECRET" not in str(refused.value)

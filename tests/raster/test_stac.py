@@ -425,7 +425,7 @@ def test_an_address_whose_tags_are_looked_at(
         address = f"http://127.0.0.1:{free.getsockname()[1]}/vv.tif"
     asset = {"href": f"{address}?sig=SECRET", "raster:bands": [{"scale": 0.01}]}
     path = radar_item(tmp_path, asset)
-    with pytest.raises(RasterError, match="address cannot be read") as refused:
+    with pytest.raises(RasterError, match="URL cannot be read") as refused:
         eofm.open_scene(path, unit="db", bands=["VV"])
     assert address in str(refused.value.where)
     assert "SECRET" not in str(refused.value)
@@ -540,7 +540,7 @@ def test_an_item_of_another_satellite_is_refused(
     told = {"platform": platform, "constellation": None, "s2:product_type": None}
     path = earth_search(properties=told, change=lambda item: item.update(collection=collection))
 
-    with pytest.raises(SpecError, match="of another satellite than stated") as caught:
+    with pytest.raises(SpecError, match="from another satellite than stated") as caught:
         eofm.open_scene(path, sensor="s2-l2a", unit="dn")
 
     assert platform in str(caught.value.found)

@@ -160,9 +160,7 @@ def count_maps(
             findings.append(Finding(error.problem, str(file), str(error.found)))
             continue
         if not georeferenced:
-            findings.append(
-                Finding("the map says nothing about where it lies", str(file), "no CRS")
-            )
+            findings.append(Finding("the map has no georeference", str(file), "no CRS"))
         counts.update(present)
     return findings, {name: counts[name] for name in table.names}
 
@@ -288,7 +286,7 @@ class _Look:
         native, name = raster.read_native(), subject.name
         before = len(self.findings)
         if raster.grid.crs is None:
-            self._say(name, "the image says nothing about where it lies", "no CRS")
+            self._say(name, "the image has no georeference", "no CRS")
         self._sizes.setdefault((raster.grid.height, raster.grid.width), []).append(name)
         kind = f"{' '.join(native.spec.bands)} at {native.spec.gsd:g} m"
         self._kinds.setdefault(kind, []).append(name)
