@@ -128,7 +128,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     "preprocess: Preprocess._take: mask[:, 0] > 0.5 -> mask[:, 0] >= 0.5": "the same mask",
     "preprocess: plan: 0 -> 1": "of an empty tensor only the units are looked at",
     "spec: canonical_band: 1 -> 2": "the best of the close matches is offered, however many",
-    "spec: Stated.parse: 1 -> 2": "the same, of sensors and units",
     "spec: _fitting: 3 -> 4": "micrometres times a thousand are exact to far more digits",
     "preprocess: Preprocess._take: False -> True": "`antialias` of the nearest neighbour, which "
     "has no such form",

@@ -224,9 +224,10 @@ def test_a_misspelt_word_gets_the_nearest(kind, text: str, right: Sensor | Unit)
     """What is no sensor or unit is an error of eofm, whose offer is accepted."""
     with pytest.raises(SpecError, match="there is no") as caught:
         kind.parse(text)
-    offer = str(caught.value.remedy).split("'")[1]
+    _, offer, rest = str(caught.value.remedy).split("'")
 
     assert right is kind.parse(offer)
+    assert "?" == rest
 
 
 @pytest.mark.parametrize(("text", "offer"), [("S2", "'s2-l1c' or 's2-l2a'"), ("S", None)])
