@@ -187,8 +187,20 @@ def _as_map(dataset: DatasetReader, file: Path) -> str:
     name, steps = quote(str(file)), []
     if is_cube(file):  # `rio` writes no netCDF
         return _as_geotiff(dataset, file)
+    words = [(text or "").casefold() for text in dataset.descriptions]
+    several = dataset.count > 2 and _CLASSES.isdisjoint(words)
+    if several and [colour.name for colour in dataset.colorinterp[:3]] == ["red", "green", "blue"]:
+        return "use the map of class codes, not a picture of it"
+    if several and all(kind.startswith("float") for kind in dataset.dtypes):
+        out = quote(str(file.with_name(f"{file.stem}_classes.tif")))
+        return (
+            "if the bands are probabilities, write the number of the largest, from 0 on as in "
+            'Dynamic World: python -c "import rasterio, sys; f = rasterio.open(sys.argv[1]); '
+            "p = dict(f.profile, count=1, dtype='uint8', nodata=255); a = f.read(masked=True); "
+            "c = a.argmax(0).astype('uint8'); c[a.mask.any(0)] = 255; "
+            f"rasterio.open(sys.argv[2], 'w', **p).write(c, 1)\" {name} {out}"
+        )
     if dataset.count != 1:
-        words = [(text or "").casefold() for text in dataset.descriptions]
         band = next((i for i, word in enumerate(words, 1) if word in _CLASSES), 1)
         which = f", here {dataset.descriptions[band - 1]}" if words[band - 1] in _CLASSES else ""
         steps.append(

@@ -293,6 +293,26 @@ def test_the_band_of_classes_is_taken_out_of_several(tmp_path: Path, write_tif) 
     read(out)
 
 
+def test_probabilities_become_classes(tmp_path: Path, write_tif) -> None:
+    """The first band alone was offered, whose fractions are no codes; a picture is no map."""
+    codes = classes()
+    stack = np.stack([np.where(codes == k, 0.8, 0.01) for k in range(9)]).astype(np.float32)
+    stack[:, 0, 0] = np.nan
+    path = write_tif(tmp_path / "m m.tif", stack, nodata=np.nan)
+    with pytest.raises(LabelError, match="georeferenced map of one band") as caught:
+        read(path)
+    out = Path(run_python(caught.value)[-1])
+    with rasterio.open(out) as found:
+        written = found.read(1)
+    assert 255 == written[0, 0]
+    np.testing.assert_array_equal(codes.ravel()[1:], written.ravel()[1:])
+    read(out)
+    picture = write_tif(tmp_path / "p.tif", np.stack([codes] * 3), photometric="RGB")
+    with pytest.raises(LabelError) as caught:
+        read(picture)
+    assert "not a picture of it" in str(caught.value.remedy)
+
+
 def test_a_map_without_crs_says_what_to_run(tmp_path: Path, write_tif) -> None:
     """The command names the file itself, and the map is read."""
     path = write_tif(tmp_path / "m m.tif", classes(), crs=None)
