@@ -398,6 +398,14 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
             f"{least:g} and more",
             "use the values before they were normalised, or state the unit they are in",
         )
+    whole = spec.unit is Unit.POWER and bool((flat == flat.round()).all())
+    if whole and int(flat.sort().values.diff().count_nonzero()) >= _DIFFERENT:
+        return Doubt(
+            "linear backscatter is no whole number",
+            f"whole numbers up to {float(flat.max()):g}",
+            "fractions, of most surfaces below 1",
+            "calibrate the product: digital numbers of Sentinel-1 are amplitudes",
+        )
     if low <= top <= high:
         if spec.unit is Unit.UINT8 and bool((flat != flat.round()).any()):
             return Doubt(
@@ -405,14 +413,6 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
                 f"{float(flat[flat != flat.round()][0]):g}",
                 "whole numbers from 0 to 255",
                 "state the unit the values are in",
-            )
-        whole = spec.unit is Unit.POWER and bool((flat == flat.round()).all())
-        if whole and int(flat.sort().values.diff().count_nonzero()) >= _DIFFERENT:
-            return Doubt(
-                "linear backscatter is no whole number",
-                f"whole numbers up to {float(flat.max()):g}",
-                "fractions, of most surfaces below 1",
-                "calibrate the product: digital numbers of Sentinel-1 are amplitudes",
             )
         return None
     return Doubt(

@@ -650,6 +650,16 @@ def test_whole_backscatter_is_counted_numbers_from_nine_on(numbers: int, counted
         assert f"whole numbers up to {numbers}" == doubt.found
 
 
+@pytest.mark.parametrize("brightest", [90, 600, 4000])
+def test_uncalibrated_backscatter_is_calibrated_however_bright(brightest: int) -> None:
+    """Digital numbers of a GRD are a few hundred: no unit that can be stated makes them power."""
+    some = torch.linspace(1, brightest, 200).round().tolist()
+    doubt = ask({"VV": some, "VH": [1 + v // 2 for v in some]}, Sensor.S1_GRD, Unit.POWER)
+
+    assert doubt is not None
+    assert doubt.remedy.startswith("calibrate the product")
+
+
 def test_bytes_end_at_255() -> None:
     """A brightest part of 255 is an image, one of 256 is another unit."""
     assert ask({band: [0.0, 255.0] * 50 for band in "RGB"}, Sensor.RGB, Unit.UINT8) is None
