@@ -404,7 +404,7 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
             "linear backscatter is no whole number",
             f"whole numbers up to {float(flat.max()):g}",
             "fractions, of most surfaces below 1",
-            "calibrate the product: digital numbers of Sentinel-1 are amplitudes",
+            _CALIBRATE,
         )
     if low <= top <= high:
         if spec.unit is Unit.UINT8 and bool((flat != flat.round()).any()):
@@ -419,7 +419,7 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
         f"the values are not of the size that unit {spec.unit} has",
         f"99th percentile of all bands {top:.4g}",
         f"{low:g} to {high:g}",
-        "state the unit the values are in",
+        "use the values before they were scaled, or state the unit they are in",
     )
 
 
@@ -563,18 +563,22 @@ def _above(one: float, other: float, unit: Unit) -> bool:
     return one > other + 1.0 if unit is Unit.DB else one > other * 10**0.1
 
 
+_CALIBRATE: Final = "calibrate the product: digital numbers of Sentinel-1 are amplitudes"
+
+
 def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     if spec.unit not in {Unit.DB, Unit.POWER}:
         return None
     flat = torch.cat(list(values.values()))
     negative = float((flat < 0).float().mean())
     if spec.unit is Unit.DB and negative < 0.5:
+        counted = bool((flat == flat.round()).all())  # power is no whole number either
         return Doubt(
             "backscatter in dB is mostly negative, and these values are not",
             f"{negative:.0%} of the values below 0",
             "more than half",
-            "state the unit, if the files hold linear backscatter",
-            instead=Unit.POWER,
+            _CALIBRATE if counted else "state the unit, if the files hold linear backscatter",
+            instead=None if counted else Unit.POWER,
         )
     if spec.unit is Unit.POWER and negative > 0.01:
         return Doubt(

@@ -546,13 +546,30 @@ def _plain_colours(header: Header) -> str:
     )
 
 
+_BROAD: Final = frozenset({"broadnir", "bnr"})
+
+
+def _narrow(found: list[tuple[str, ...]], header: Header) -> list[tuple[str, ...]]:
+    """Return the candidates of each band, with B8A for the `NIR` that follows `BROADNIR`.
+
+    FORCE names B08 and B8A so (the table of domains where it reads the metadata of Sentinel-2). In
+    the other order the two are not told apart, and are refused as B08 twice.
+    """
+    words = [text.strip().casefold() for text in header.descriptions]
+    for number in range(1, len(words)):
+        broad = words[number - 1] in _BROAD and found[number - 1] == ("B08",)
+        if broad and words[number] == "nir" and words.count("nir") == 1:
+            found[number] = ("B8A",)
+    return found
+
+
 def _of_descriptions(header: Header, sensor: Sensor, stated: tuple[str, ...] | None) -> BandLayout:
     beside: dict[str, int] = {}
     meant: dict[int, tuple[str, ...]] = {}
     foreign: dict[str, str] = {}
     if header.count > _MOST and sum(map(_states_wavelength, header.descriptions)) > _MOST:
         raise _of_spectrum(header, sensor)
-    every = [band_candidates(text, sensor) for text in header.descriptions]
+    every = _narrow([band_candidates(text, sensor) for text in header.descriptions], header)
     there = {found[0] for found in every if len(found) == 1}
     for number, text in enumerate(header.descriptions, 1):
         meant[number] = every[number - 1]

@@ -887,3 +887,17 @@ def test_bands_scaled_to_their_own_range_are_refused() -> None:
     assert "band by band" in problem(ask(radar, Sensor.S1_RTC, Unit.POWER))
     picture = dict(zip("RGB", three.values(), strict=True))
     assert "band by band" not in problem(ask(picture, Sensor.RGB, Unit.REFLECTANCE))
+
+
+@pytest.mark.parametrize("unit", [Unit.DB, Unit.POWER])
+def test_digital_numbers_of_radar_are_to_be_calibrated(unit: Unit) -> None:
+    """Stated as dB, power was offered, which leads to the next refusal."""
+    counts = [float(90 + 3 * k) for k in range(101)]
+    doubt = ask({"VV": counts, "VH": [k - 60 for k in counts]}, Sensor.S1_GRD, unit)
+
+    assert doubt is not None
+    assert "calibrate the product" in doubt.remedy
+    assert doubt.instead is None
+    fractions = ask({"VV": [k + 0.5 for k in counts], "VH": counts}, Sensor.S1_GRD, Unit.DB)
+    assert fractions is not None
+    assert Unit.POWER is fractions.instead

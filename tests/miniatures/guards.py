@@ -124,7 +124,7 @@ def _guard(test: str, *edits: tuple[str, str, str], case: int = 0) -> Guard:
 _PIXELS = "test_04_05_06_07_pixels_that_contradict_the_declaration"
 _SAMPLED = "eofm.contract.validity:contradiction"
 _MEANS = ("eofm.contract.validity:check_plausible", "_check_means(imagery)", "pass")
-_TESTS = "tests = (_radar, _stretched, _range, _mixed, _sky, _order, _offset)"
+_TESTS = "tests = (_radar, _stretched, _range, _too_bright, _mixed, _sky, _order, _offset)"
 
 GUARDS = (
     _guard(
@@ -187,12 +187,7 @@ GUARDS = (
     ),
     _guard(
         _PIXELS,
-        (
-            "eofm.contract.validity:find_doubts",
-            "_sentinel(values, spec) or _dead(values, spec)",
-            "_sentinel(values, spec)",
-        ),
-        ("eofm.contract.validity:doubt_of", " or _dead(pixels, own)", ""),
+        ("eofm.contract.validity:_of_all_pixels", "(_sentinel, _dead, ", "(_sentinel, "),
         _MEANS,
         case=4,
     ),

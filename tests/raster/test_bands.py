@@ -1101,8 +1101,8 @@ def test_a_spectrum_is_no_image_of_sentinel_2(tmp_path: Path, write_tif: WriteTi
 def test_the_narrow_band_beside_the_broad_one_is_offered(
     tmp_path: Path, write_tif: WriteTif
 ) -> None:
-    """FORCE calls B08 BROADNIR and B8A NIR; the remedy called the latter B01."""
-    names = ["BLUE", "GREEN", "RED", "BROADNIR", "NIR", "SWIR1", "SWIR2"]
+    """The remedy called the second of two near infrared bands B01."""
+    names = ["BLUE", "GREEN", "RED", "NIR", "near infrared", "SWIR1", "SWIR2"]
     path = write_tif(tmp_path / "a.tif", constants(7), descriptions=names)
     with pytest.raises(RasterError, match="describes a band twice") as caught:
         read(path)
@@ -1166,3 +1166,26 @@ def test_polarisations_inside_names_are_stacked_as_the_remedy_says(
     with pytest.raises(RasterError) as alone:
         read(files[1], "s1-rtc", "db")
     assert ["VH"] == named_bands(alone.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "BLUE GREEN RED REDEDGE1 REDEDGE2 REDEDGE3 BROADNIR NIR SWIR1 SWIR2",
+        "BLU GRN RED RE1 RE2 RE3 BNR NIR SW1 SW2",
+    ],
+)
+def test_the_bands_of_force(names: str, tmp_path: Path, write_tif) -> None:
+    """Its NIR is B8A, behind BROADNIR; in the other order nobody knows, and that is refused."""
+    words = tuple(names.split())
+    pixels = np.arange(10, dtype=np.uint16)[:, None, None].repeat(4, 1).repeat(4, 2)
+    path = write_tif(tmp_path / "boa.tif", 500 + pixels, descriptions=words)
+    image = eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+
+    bands = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+    assert bands == image.spec.bands
+    assert [500.0 + k for k in range(10)] == image.pixels[0, :, 0, 0].tolist()
+    exchanged = (*words[:6], words[7], words[6], *words[8:])
+    path = write_tif(tmp_path / "other.tif", 500 + pixels, descriptions=exchanged)
+    with pytest.raises(RasterError, match="twice"):
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
