@@ -885,6 +885,8 @@ def test_bands_scaled_to_their_own_range_are_refused() -> None:
         assert "band by band" not in problem(ask(changed, Sensor.S2_L2A, Unit.REFLECTANCE))
     radar = {"VV": scale.tolist(), "VH": (scale**2).tolist()}
     assert "band by band" in problem(ask(radar, Sensor.S1_RTC, Unit.POWER))
+    # of other units the range alone tells
+    assert "band by band" not in problem(ask(values, Sensor.S2_L2A, Unit.DN))
     picture = dict(zip("RGB", three.values(), strict=True))
     assert "band by band" not in problem(ask(picture, Sensor.RGB, Unit.REFLECTANCE))
 

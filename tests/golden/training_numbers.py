@@ -121,7 +121,7 @@ def of_run(folder: Path) -> Iterator[tuple[str, object]]:
     """Losses of every step, weights of every export and checkpoint, and what exports give."""
     for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
         step = row["step"]
-        for name in sorted(set(row) - {"step", "seconds", "time", "images_per_second"}):
+        for name in sorted(set(row) - {"step", "seconds", "time", "images_per_second", "crc32"}):
             yield f"step {step}/{name}", exact(row[name])
     saved = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     for name, tensor in saved["state_dict"].items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import signal
 import subprocess
@@ -35,6 +34,7 @@ from eofm.train.distributed import (
     find_place,
 )
 from eofm.train.module import PretrainModule
+from eofm.train.monitor.run_log import read_rows
 from eofm.train.run import pretrain
 from eofm.weights.encoder import load_encoder
 
@@ -62,8 +62,7 @@ SLURM = {
 
 def rows_of(config: PretrainConfig) -> list[dict[str, float]]:
     """What a run logged, step by step."""
-    file = Path(str(config.run.out)) / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return read_rows(Path(str(config.run.out)) / "metrics.jsonl")
 
 
 def weights_of(config: PretrainConfig, name: str) -> dict[str, torch.Tensor]:
