@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from geopandas import GeoDataFrame
+    from pandas import Series
 
 __all__ = [
     "AREAS",
@@ -288,18 +289,26 @@ def layer_of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
         )
     own = frame.geometry.name
     columns: dict[str, tuple[object, ...]] = {
-        str(column): tuple(frame[column].tolist()) for column in frame.columns if column != own
+        str(column): _filled(frame[column]) for column in frame.columns if column != own
     }
     text = "" if frame.crs is None else frame.crs.to_wkt()
     return VectorLayer(name, text, np.asarray(frame.geometry.array, object), columns)
+
+
+def _filled(column: Series) -> tuple[object, ...]:
+    """Return the values of a column, None for missing ones: pandas has several, NaN, NaT and NA."""
+    return tuple(
+        None if missing else value
+        for value, missing in zip(column.tolist(), column.isna().tolist(), strict=True)
+    )
 
 
 @lru_cache(maxsize=8)
 def _read(file: Path, field: str | None, changed: int, size: int) -> Layer:
     shapely = polygon_library("shapely", file)
     read = read_vectors(file)
-    values = read.field(field)
     check_shapes(file, read.shapes, AREAS)
+    values = read.field(field)
     assert field is not None  # noqa: S101 (`VectorLayer.field` refuses it)
     check_filled(file, field, values)
     left, bottom, right, top = map(float, shapely.total_bounds(read.shapes))
@@ -344,17 +353,21 @@ def check_shapes(file: object, shapes: NDArray[np.object_], kinds: frozenset[str
     """
     import shapely
 
-    if not len(shapes):
-        raise LabelError("the layer holds no polygons", found="0 features", where=file)
-    found = {None if s is None else str(s.geom_type) for s in shapes}
-    if not found <= kinds:
+    if shapely.is_empty(shapes).all():
+        found = f"{len(shapes)} features, all without coordinates" if len(shapes) else "0 features"
+        raise LabelError("the layer holds no polygons", found=found, where=file)
+    there = {None if s is None else str(s.geom_type) for s in shapes}
+    if not there <= kinds:
         alone = "polygons and points" if "Point" in kinds else "polygons"
         raise LabelError(
             f"a layer of classes holds {alone} alone",
-            found=", ".join(sorted(str(kind or "no geometry") for kind in found)),
+            found=", ".join(sorted(str(kind or "no geometry") for kind in there)),
             expected=", ".join(sorted(kinds, key=len)),
             where=file,
-            remedy="leave the other features out, or give points and lines an area (buffer)",
+            remedy="take collections apart, as in geopandas: "
+            "layer = layer.explode(ignore_index=True)"
+            if "GeometryCollection" in there
+            else "leave the other features out, or give points and lines an area (buffer)",
         )
     bad = np.flatnonzero(~shapely.is_valid(shapes))
     if len(bad):

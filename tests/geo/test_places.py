@@ -232,3 +232,85 @@ def test_two_columns_of_one_name_are_refused() -> None:
     with pytest.raises(LabelError, match="one name") as caught:
         read_labels(twice, "class")
     assert "class" == caught.value.found
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pandas.array([1, None], "Int64"),
+        pandas.array(["wood", None], "string"),
+        pandas.array([True, None], "boolean"),
+        pandas.Categorical(["wood", None]),
+        [pandas.Timestamp("2021-07-04"), pandas.NaT],
+    ],
+)
+def test_every_missing_value_of_pandas_is_one(column: object, tmp_path: Path) -> None:
+    """`pandas.NA` was a TypeError, in tables and in GeoParquet."""
+    squares = frame(**{"class": column})
+    squares.to_parquet(tmp_path / "a.parquet")
+
+    for given in (squares, tmp_path / "a.parquet"):
+        with pytest.raises(LabelError, match="nothing in the field class") as caught:
+            read_labels(given, "class")
+        assert "1 of 2, feature 1" == caught.value.found
+
+
+def test_geojson_names_its_crs_or_has_longitude_and_latitude() -> None:
+    """The member `crs`, as QGIS writes it, was ignored in a mapping, and heeded in a file."""
+    squares = frame(crs="EPSG:4326").to_crs(32632)
+    found = read_places(json.loads(squares.to_json()))
+
+    assert 32632 == found.crs.to_epsg()
+    assert all(shapely.equals_exact(squares.geometry.array, found.shapes, 1e-6))
+    with pytest.raises(LabelError, match="no georeference"):
+        read_places({**json.loads(frame().to_json()), "crs": None})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "FeatureCollection", "features": []},
+        frame()[:0],
+        frame(shapely.Polygon(), shapely.Point()),
+    ],
+)
+def test_a_layer_of_nothing_is_said(given: object, tmp_path: Path) -> None:
+    """They were a field that is missing, and an IndexError."""
+    with pytest.raises(LabelError, match="holds no polygons"):
+        read_labels(given, "class")
+
+
+@pytest.mark.parametrize("given", [{"type": "Cube"}, {"type": "FeatureCollection"}])
+def test_what_is_no_geojson(given: dict[str, object]) -> None:
+    """No foreign exception reaches a user."""
+    with pytest.raises(LabelError, match="GeoJSON cannot be read"):
+        read_places(given)
+
+
+def test_a_collection_is_taken_apart_by_the_remedy() -> None:
+    """The remedy was to give it an area, which it has."""
+    both = shapely.GeometryCollection([SQUARE, OTHER])
+    for given in (frame(both), both.__geo_interface__):
+        with pytest.raises(LabelError, match="polygons and points alone") as caught:
+            read_places(given)
+        assert "GeometryCollection" == caught.value.found
+    names = {"layer": frame(both)}
+    exec(str(caught.value.remedy).partition("geopandas: ")[2], names)
+
+    assert 2 == len(read_places(names["layer"]))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        geopandas.GeoDataFrame({"outline": frame().geometry}),
+        pandas.DataFrame({"outline": list(frame().geometry)}),
+    ],
+)
+def test_a_table_with_geometries_is_told_which_column_has_them(table: pandas.DataFrame) -> None:
+    """The remedy was to make points of columns x and y."""
+    with pytest.raises(LabelError, match="with a CRS") as caught:
+        read_places(table)
+    names = {"geopandas": geopandas, "table": table}
+
+    assert 2 == len(read_places(eval(str(caught.value.remedy), names)))
