@@ -226,17 +226,9 @@ def read_vectors(file: Path) -> VectorLayer:
             remedy="name a file in it",
         )
     if file.suffix.lower() == ".csv":
-        made = quote(str(file.with_suffix(".gpkg")))
-        raise LabelError(
-            "a table of text has no geometry",
-            found="CSV",
-            expected=FORMATS,
-            where=file,
-            remedy="if its columns x and y are longitude and latitude: "
-            'python -c "import geopandas, pandas, sys; t = pandas.read_csv(sys.argv[1]); '
-            "geopandas.GeoDataFrame(t, geometry=geopandas.points_from_xy(t.x, t.y), "
-            f"crs='EPSG:4326').to_file(sys.argv[2])\" {quote(str(file))} {made}",
-        )
+        with foreign(LabelError, "the table cannot be read", where=file):
+            columns = file.read_text(encoding="utf-8-sig").partition("\n")[0].strip().split(",")
+        raise _without_geometry(file, [name.strip('"') for name in columns], "read_csv")
     path, layer = of_layer(file)
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
     with foreign(LabelError, "the polygons cannot be read", where=file):
@@ -268,8 +260,52 @@ def _of_parquet(file: Path) -> VectorLayer:
     """GeoParquet is read by geopandas: GDAL has it in few of its builds."""
     geopandas = polygon_library("geopandas", file)
     with foreign(LabelError, "the polygons cannot be read", where=file):
-        check_table(file)
-        return layer_of_frame(geopandas.read_parquet(file), file)
+        schema = check_table(file)
+        if b"geo" in (schema.metadata or {}):
+            return layer_of_frame(geopandas.read_parquet(file), file)
+    raise _without_geometry(file, schema.names, "read_parquet")
+
+
+_EAST: Final = ("x", "lon", "long", "longitude", "lng", "xcoord")
+_NORTH: Final = ("y", "lat", "latitude", "ycoord")
+_TEXTS: Final = ("wkt", "wkt_geom", "geometry", "geom", "the_geom")
+
+
+def _without_geometry(file: Path, columns: Sequence[str], read: str) -> LabelError:
+    """Return the error for a table, with the command that makes a layer of it.
+
+    Args:
+        file: The table.
+        columns: Names of its columns.
+        read: Function of pandas that reads it.
+    """
+    lower = {name.casefold(): name for name in reversed(columns)}
+    east, north, text = (
+        next((lower[name] for name in names if name in lower), "")
+        for names in (_EAST, _NORTH, _TEXTS)
+    )
+    if text and not (east and north):
+        shapes = f"GeoSeries.from_{'wkt' if read == 'read_csv' else 'wkb'}(t[{text!r}])"
+        when = f"if the column {text} holds polygons or points in longitude and latitude"
+    else:
+        east, north = (east, north) if east and north else ("x", "y")
+        shapes = f"points_from_xy(t[{east!r}], t[{north!r}])"
+        when = f"if its columns {east} and {north} are longitude and latitude"
+    code = (
+        f"import geopandas, pandas, sys; t = pandas.{read}(sys.argv[1]); geopandas.GeoDataFrame("
+        f"t, geometry=geopandas.{shapes}, crs='EPSG:4326').to_file(sys.argv[2])"
+    )
+    return LabelError(
+        "a table without geometry is no layer of polygons or points",
+        found=f"columns {', '.join(columns[:_SHOWN_COLUMNS])}",
+        expected=FORMATS,
+        where=file,
+        remedy=f'{when}: python -c "{code}" {quote(str(file))} '
+        f"{quote(str(file.with_suffix('.gpkg')))}",
+    )
+
+
+_SHOWN_COLUMNS: Final = 10
 
 
 def layer_of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -314,3 +316,31 @@ def test_a_table_with_geometries_is_told_which_column_has_them(table: pandas.Dat
     names = {"geopandas": geopandas, "table": table}
 
     assert 2 == len(read_places(eval(str(caught.value.remedy), names)))
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("p.csv", {"x": [9.0], "y": [48.0]}),
+        ("a b.csv", {"Lon": [9.0], "LAT": [48.0]}),
+        ("p.csv", {"WKT": ["POINT (9 48)"]}),
+        ("p.parquet", {"longitude": [9.0], "latitude": [48.0]}),
+        ("p.parquet", {"geometry": [shapely.Point(9, 48).wkb]}),
+    ],
+)
+def test_a_table_is_told_how_to_become_a_layer(
+    name: str, columns: dict[str, list[object]], tmp_path: Path
+) -> None:
+    """The remedy names the columns that are there; it was one for x and y, of CSV alone."""
+    file, table = tmp_path / name, pandas.DataFrame({**columns, "class": ["wood"]})
+    table.to_csv(file, index=False) if name.endswith("csv") else table.to_parquet(file)
+    with pytest.raises(LabelError, match="table without geometry") as caught:
+        read_labels(file, "class")
+    python, *words = shlex.split(str(caught.value.remedy).partition(": ")[2])
+    assert "python" == python
+    runs = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert not runs.returncode, runs.stderr
+    found = read_labels(words[-1], "class")
+
+    assert ("wood",) == found.values
+    assert shapely.Point(9, 48) == found.shapes[0]
