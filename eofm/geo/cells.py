@@ -10,7 +10,7 @@ Shapes: N cells, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Protocol, final
 
@@ -28,7 +28,8 @@ from eofm.errors import DataError, LabelError
 from eofm.formats.foreign import foreign
 from eofm.geo.embeddings import ChipTable, PatchGrid, Provenance, has_vector
 from eofm.geo.places import LabelledPlaces, crs_of_frame
-from eofm.landcover.polygons import pixels_of
+from eofm.landcover.polygons import AREAS, pixels_of
+from eofm.landcover.warp import box_in
 from eofm.probes.knn import Neighbours
 from eofm.raster.cube import placed
 from eofm.raster.grid import Grid, read_crs, to_wgs84, utm_of
@@ -188,7 +189,11 @@ class GridCells:
     def own(self, places: LabelledPlaces) -> NDArray[np.object_]:
         """Return shapes in columns and rows."""
         grid = self.patches.grid
-        return _moved(places, lambda xy: pixels_of(xy, places.crs, grid))
+        return _moved(places, lambda xy: pixels_of(xy, places.crs, grid), grid)
+
+    def with_all(self) -> GridCells:
+        """Return the same patches as if each had a vector, to tell nodata from other ground."""
+        return GridCells(replace(self.patches, valid=np.ones_like(self.patches.valid)))
 
     def near(
         self,
@@ -309,7 +314,9 @@ class ChipCells:
     def own(self, places: LabelledPlaces) -> NDArray[np.object_]:
         """Return shapes in the CRS of the table."""
         crs = self.crs
-        return _moved(places, lambda xy: _warped(xy, places.crs, crs))
+        left, bottom, right, top = map(float, self.chips.table.total_bounds)
+        grid = Grid(crs, Affine(right - left, 0, left, 0, bottom - top, top), 1, 1)
+        return _moved(places, lambda xy: _warped(xy, places.crs, crs), grid)
 
     def near(
         self,
@@ -353,12 +360,21 @@ def _warped(xy: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.flo
 
 
 def _moved(
-    places: LabelledPlaces, move: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    places: LabelledPlaces,
+    move: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    extent: Grid,
 ) -> NDArray[np.object_]:
-    """Return shapes in other coordinates; a shape without valid coordinates becomes empty."""
+    """Return shapes in other coordinates; a shape without valid coordinates becomes empty.
+
+    Args:
+        places: The shapes.
+        move: (n, 2) coordinates -> (n, 2).
+        extent: The ground of all cells.
+    """
     import shapely
 
-    bounds = shapely.bounds(places.shapes)
+    shapes = _near_ground(places, extent)
+    bounds = shapely.bounds(shapes)
     longest = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) / _PARTS
     with foreign(
         LabelError,
@@ -366,7 +382,7 @@ def _moved(
         where=places.source,
         remedy="check that their coordinates are in the CRS that they state",
     ):
-        finer = shapely.segmentize(places.shapes, np.where(longest > 0, longest, 1.0))
+        finer = shapely.segmentize(shapes, np.where(longest > 0, longest, 1.0))
         moved = np.asarray(shapely.transform(finer, move), object)
     ends = np.add.reduceat(
         ~np.isfinite(shapely.get_coordinates(moved)).all(axis=1),
@@ -374,6 +390,28 @@ def _moved(
     )
     moved[ends > 0] = shapely.Point()
     return moved
+
+
+def _near_ground(places: LabelledPlaces, extent: Grid) -> NDArray[np.object_]:
+    """Return shapes, cut to a box around the ground of the cells if they are larger.
+
+    Edges of many degrees are curves in the CRS of the cells, and far ends of a continent have no
+    coordinates in a UTM zone.
+    """
+    import shapely
+
+    box = box_in(extent, places.crs)
+    if box is None:
+        return places.shapes
+    left, bottom, right, top = box
+    margin = max(right - left, top - bottom)
+    frame = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+    shapes = places.shapes.copy()
+    for number in np.flatnonzero(shapely.intersects(shapes, frame)).tolist():
+        part = shapely.intersection(shapes[number], frame)
+        if part.geom_type in AREAS and not part.is_empty:
+            shapes[number] = part
+    return shapes
 
 
 def zone_of(cells: Cells, which: Index) -> CRS:

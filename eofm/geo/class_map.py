@@ -42,7 +42,7 @@ from eofm.geo.accuracy import (
 from eofm.geo.cells import Cells, Embeddings, Floats, Index, cells_of, metric_centres, on_grid
 from eofm.geo.embeddings import require_same_vectors
 from eofm.geo.maps_config import MapMethod, MapProbe, SampleDesign
-from eofm.geo.places import LabelledPlaces, classes_of, geo_frame, read_labels
+from eofm.geo.places import LabelledPlaces, as_layers, classes_of, geo_frame, read_labels
 from eofm.geo.training import (
     EXPLODE,
     FittedProbe,
@@ -250,8 +250,7 @@ def map_classes(
         RasterError: If the CRS of the embeddings is not terrestrial.
     """
     method = method or MapMethod()
-    given = [labels] if not isinstance(labels, list | tuple) else list(labels)
-    layers = [read_labels(one, field) for one in given]
+    layers = [read_labels(one, field) for one in as_layers(labels)]
     cells = cells_of(embeddings)
     _check_design(layers, method.design)
     training = label_cells(

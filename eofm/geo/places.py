@@ -31,6 +31,7 @@ from eofm.landcover.polygons import (
 from eofm.raster.grid import crs_text, read_crs
 
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import TypeAlias
 
     from geopandas import GeoDataFrame, GeoSeries
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_CLASSES",
     "LabelledPlaces",
+    "as_layers",
     "classes_of",
     "crs_of_frame",
     "geo_frame",
@@ -80,6 +82,22 @@ class LabelledPlaces:
         return np.array([shape.geom_type == "Point" for shape in self.shapes], np.bool_)
 
 
+def as_layers(given: PlacesLike | Sequence[PlacesLike]) -> list[PlacesLike]:
+    """Return one or several layers as a list.
+
+    Raises:
+        LabelError: If the list is empty.
+    """
+    layers = list(given) if isinstance(given, list | tuple) else [given]
+    if not layers:
+        raise LabelError(
+            "there are no polygons or points",
+            found=f"an empty {type(given).__name__}",
+            expected="one layer or more",
+        )
+    return layers
+
+
 def read_places(given: PlacesLike) -> LabelledPlaces:
     """Return the polygons and points of a file or a GeoDataFrame, without a class.
 
@@ -109,8 +127,8 @@ def read_labels(given: PlacesLike, field: str | None) -> LabelledPlaces:
         LabelError: As for `read_places`, and if there is no such field or a value is missing.
     """
     layer = _layer(given)
-    values = layer.field(field)
     _check(layer)
+    values = layer.field(None if field is None else str(field))
     names = [_named(value) for value in values]
     check_filled(layer.file, str(field), names)
     return _apart(layer, names)
@@ -159,15 +177,13 @@ def _as_frame(given: object) -> GeoDataFrame:
     if isinstance(given, geopandas.GeoSeries):
         return geopandas.GeoDataFrame(geometry=given)
     if isinstance(given, Mapping) and "type" in given:
-        bare = {"type": "Feature", "properties": {}, "geometry": given}
-        features = given.get("features", [bare if "coordinates" in given else given])
         with foreign(LabelError, "the GeoJSON cannot be read", where="GeoJSON"):
-            return geopandas.GeoDataFrame.from_features(features, crs="EPSG:4326")  # RFC 7946
+            return _of_geojson(geopandas, given)
     remedy = 'geopandas.read_file("FILE")'
     if hasattr(given, "columns"):
         if hasattr(given, "geometry") and hasattr(given, "crs"):
             return given
-        remedy = _OF_POINTS
+        remedy = _with_geometry(given) or _OF_POINTS
     elif hasattr(given, "geom_type"):
         remedy = 'geopandas.GeoSeries([shape], crs="EPSG:4326")'
     elif isinstance(given, list | tuple) and given and hasattr(given[0], "geom_type"):
@@ -178,6 +194,32 @@ def _as_frame(given: object) -> GeoDataFrame:
         expected="a file, a GeoDataFrame or GeoSeries, or features of GeoJSON",
         remedy=remedy,
     )
+
+
+def _of_geojson(geopandas: ModuleType, given: Mapping[str, Any]) -> GeoDataFrame:
+    """Return GeoJSON as a table, in WGS 84 (RFC 7946) unless it has the older member `crs`."""
+    kind = given["type"]
+    features: list[Any] = [{"type": "Feature", "properties": {}, "geometry": given}]
+    if kind in {"Feature", "FeatureCollection"}:
+        features = given["features"] if kind == "FeatureCollection" else [given]
+    stated = given.get("crs", _LONGITUDE_LATITUDE)
+    crs = stated and stated["properties"]["name"]
+    if not features:
+        return geopandas.GeoDataFrame(geometry=[], crs=crs)
+    return geopandas.GeoDataFrame.from_features(features, crs=crs)
+
+
+_LONGITUDE_LATITUDE: Final = {"type": "name", "properties": {"name": "EPSG:4326"}}
+
+
+def _with_geometry(table: Any) -> str | None:  # noqa: ANN401 (of pandas or geopandas)
+    """Return the expression that makes one of the columns the geometry; None without geometries."""
+    for name in table.columns:
+        column = table[name]
+        if len(table) and hasattr(column.iloc[0], "geom_type"):
+            crs = "" if getattr(column, "crs", None) else ', crs="EPSG:4326"'
+            return f"geopandas.GeoDataFrame(table, geometry={str(name)!r}{crs})"
+    return None
 
 
 def _check(layer: VectorLayer) -> None:

@@ -37,6 +37,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +45,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eofm.errors import ConfigError, LabelError
+from eofm.errors import ConfigError, LabelError, require
 from eofm.geo.cells import (
     Cells,
     ChipCells,
@@ -59,7 +60,7 @@ from eofm.geo.cells import (
 from eofm.geo.embedding_files import open_embeddings
 from eofm.geo.embeddings import Codes
 from eofm.geo.maps_config import SearchConfig, place_of
-from eofm.geo.places import LabelledPlaces, geo_frame, read_places
+from eofm.geo.places import LabelledPlaces, as_layers, geo_frame, read_places
 from eofm.geo.results import (
     CONFIG,
     ResultFiles,
@@ -74,7 +75,7 @@ from eofm.geo.results import (
     write_record,
     write_settings,
 )
-from eofm.geo.training import affine, covered
+from eofm.geo.training import NO_VECTORS, affine, covered
 from eofm.io import write_file
 from eofm.probes.features import Labelled, Scaling
 from eofm.probes.linear import StrengthGrid, fit_linear
@@ -132,8 +133,12 @@ class SearchResult:
         Chips also have `id`, which identifies their scene.
 
         Args:
-            top: Maximum number of cells.
+            top: Maximum number of cells, 0 or more.
+
+        Raises:
+            ConfigError: If `top` is not such a number.
         """
+        require(isinstance(top, Integral) and top >= 0, "top", top, "a whole number, 0 or more")
         which = best(self.scores, top, np.concatenate([self.examples, self.counterexamples]))
         lonlat = degrees(self.cells, which) if len(which) else np.zeros((0, 2))
         # coordinates of a scene across the antimeridian continue beyond 180 degrees
@@ -219,6 +224,8 @@ def _at(cells: Cells, at: tuple[float, float]) -> Index:
     try:
         return covered(cells, _point(place))
     except LabelError as error:
+        if error.problem == NO_VECTORS:
+            raise
         error.problem = "the place is outside of the embeddings"
         error.found = f"longitude {place[0]:g}, latitude {place[1]:g}"
         error.remedy = "the longitude comes first, in degrees; or embed a scene of that place"
@@ -237,9 +244,9 @@ def _point(at: tuple[float, float]) -> LabelledPlaces:
     )
 
 
-def _under(cells: Cells, given: PlacesLike | Sequence[PlacesLike] | None) -> Index:
-    several = given if isinstance(given, list | tuple) else [given]
-    return np.unique(np.concatenate([covered(cells, read_places(one)) for one in several]))
+def _under(cells: Cells, given: PlacesLike | Sequence[PlacesLike]) -> Index:
+    layers = as_layers(given)
+    return np.unique(np.concatenate([covered(cells, read_places(one)) for one in layers]))
 
 
 def _mean_direction(cells: Cells, which: Index) -> Floats:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.errors import LabelError
-from eofm.geo.cells import Cells, Floats, Index, degrees
+from eofm.geo.cells import Cells, Floats, GridCells, Index, degrees
 from eofm.geo.maps_config import MapProbe
 from eofm.geo.places import LabelledPlaces
 from eofm.probes.features import Labelled, Scaler, Scaling
@@ -36,6 +36,7 @@ from eofm.probes.logistic import Eigenbasis
 
 __all__ = [
     "EXPLODE",
+    "NO_VECTORS",
     "FittedProbe",
     "Novelty",
     "TrainingCells",
@@ -48,6 +49,7 @@ __all__ = [
 
 # ----------------------------------------------------------------------------------- training cells
 
+NO_VECTORS: Final = "the embeddings have no vectors there: nodata or clouds"
 _TOUCH = 1e-9  # of a cell: a smaller overlap is a shared edge
 EXPLODE: Final = (
     "parts of one feature count as one polygon: if they were drawn separately split them, as in "
@@ -288,6 +290,14 @@ def _outside(cells: Cells, layers: Sequence[LabelledPlaces]) -> LabelError:
         for layer in layers
     ]
     found = "; ".join(", ".join(f"{edge:.4f}" for edge in box) for box in boxes)
+    if isinstance(cells, GridCells) and len(_covers(cells.with_all(), layers).cells):
+        return LabelError(
+            NO_VECTORS,
+            found=f"{found} (west, south, east, north)",
+            expected=f"cells with a vector, which {np.mean(cells.valid):.0%} of them have",
+            where=", ".join(layer.source for layer in layers),
+            remedy="choose other places; or embed the scene with a lower --min_valid",
+        )
     return LabelError(
         "the polygons are outside of the embeddings",
         found=f"{found} (west, south, east, north)",
@@ -315,6 +325,15 @@ def _check_classes(found: TrainingCells, covers: _Covers, own: Index, purity: fl
         code: float(np.bincount(covers.cells[labels == code], covers.shares[labels == code]).max())
         for code in lost
     }
+    covered_twice = [code for code, share in most.items() if share >= purity - 1e-9]
+    if covered_twice:
+        names = ", ".join(found.classes[code] for code in covered_twice)
+        raise LabelError(
+            "polygons or points of different classes are in the same cells",
+            found=f"no cell for {names} alone",
+            expected="cells with one class",
+            remedy="cut the polygons so that they do not overlap, or leave one class out",
+        )
     least = min(*most.values(), 1.0)
     lower = np.floor(least * 100) / 100
     names = ", ".join(f"{found.classes[code]} ({share:.0%})" for code, share in most.items())
@@ -336,7 +355,8 @@ def _notes(found: TrainingCells, covers: _Covers, drawn: _Drawn, contested: int)
     )
     if touching < number:
         notes.append(
-            f"{number - touching} of {number} polygons and points are outside of the embeddings"
+            f"{number - touching} of {number} polygons and points are outside of the embeddings, "
+            "or where these have no vectors"
         )
     gone = set(drawn.labels.tolist()) - set(found.labels.tolist())
     if gone:
@@ -345,7 +365,8 @@ def _notes(found: TrainingCells, covers: _Covers, drawn: _Drawn, contested: int)
     small = touching - len(found.features)
     if small:
         notes.append(
-            f"{small} polygons are not used: they cover too little of a cell, or points share one"
+            f"{small} polygons are not used: they cover too little of a cell, or only cells that "
+            "another polygon or point of the same class covers too"
         )
     if contested:
         notes.append(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from geopandas import GeoDataFrame
+    from pandas import Series
 
 __all__ = [
     "AREAS",
@@ -225,17 +226,9 @@ def read_vectors(file: Path) -> VectorLayer:
             remedy="name a file in it",
         )
     if file.suffix.lower() == ".csv":
-        made = quote(str(file.with_suffix(".gpkg")))
-        raise LabelError(
-            "a table of text has no geometry",
-            found="CSV",
-            expected=FORMATS,
-            where=file,
-            remedy="if its columns x and y are longitude and latitude: "
-            'python -c "import geopandas, pandas, sys; t = pandas.read_csv(sys.argv[1]); '
-            "geopandas.GeoDataFrame(t, geometry=geopandas.points_from_xy(t.x, t.y), "
-            f"crs='EPSG:4326').to_file(sys.argv[2])\" {quote(str(file))} {made}",
-        )
+        with foreign(LabelError, "the table cannot be read", where=file):
+            columns = file.read_text(encoding="utf-8-sig").partition("\n")[0].strip().split(",")
+        raise _without_geometry(file, [name.strip('"') for name in columns], "read_csv")
     path, layer = of_layer(file)
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
     with foreign(LabelError, "the polygons cannot be read", where=file):
@@ -267,8 +260,52 @@ def _of_parquet(file: Path) -> VectorLayer:
     """GeoParquet is read by geopandas: GDAL has it in few of its builds."""
     geopandas = polygon_library("geopandas", file)
     with foreign(LabelError, "the polygons cannot be read", where=file):
-        check_table(file)
-        return layer_of_frame(geopandas.read_parquet(file), file)
+        schema = check_table(file)
+        if b"geo" in (schema.metadata or {}):
+            return layer_of_frame(geopandas.read_parquet(file), file)
+    raise _without_geometry(file, schema.names, "read_parquet")
+
+
+_EAST: Final = ("x", "lon", "long", "longitude", "lng", "xcoord")
+_NORTH: Final = ("y", "lat", "latitude", "ycoord")
+_TEXTS: Final = ("wkt", "wkt_geom", "geometry", "geom", "the_geom")
+
+
+def _without_geometry(file: Path, columns: Sequence[str], read: str) -> LabelError:
+    """Return the error for a table, with the command that makes a layer of it.
+
+    Args:
+        file: The table.
+        columns: Names of its columns.
+        read: Function of pandas that reads it.
+    """
+    lower = {name.casefold(): name for name in reversed(columns)}
+    east, north, text = (
+        next((lower[name] for name in names if name in lower), "")
+        for names in (_EAST, _NORTH, _TEXTS)
+    )
+    if text and not (east and north):
+        shapes = f"GeoSeries.from_{'wkt' if read == 'read_csv' else 'wkb'}(t[{text!r}])"
+        when = f"if the column {text} holds polygons or points in longitude and latitude"
+    else:
+        east, north = (east, north) if east and north else ("x", "y")
+        shapes = f"points_from_xy(t[{east!r}], t[{north!r}])"
+        when = f"if its columns {east} and {north} are longitude and latitude"
+    code = (
+        f"import geopandas, pandas, sys; t = pandas.{read}(sys.argv[1]); geopandas.GeoDataFrame("
+        f"t, geometry=geopandas.{shapes}, crs='EPSG:4326').to_file(sys.argv[2])"
+    )
+    return LabelError(
+        "a table without geometry is no layer of polygons or points",
+        found=f"columns {', '.join(columns[:_SHOWN_COLUMNS])}",
+        expected=FORMATS,
+        where=file,
+        remedy=f'{when}: python -c "{code}" {quote(str(file))} '
+        f"{quote(str(file.with_suffix('.gpkg')))}",
+    )
+
+
+_SHOWN_COLUMNS: Final = 10
 
 
 def layer_of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
@@ -288,18 +325,26 @@ def layer_of_frame(frame: GeoDataFrame, name: Path) -> VectorLayer:
         )
     own = frame.geometry.name
     columns: dict[str, tuple[object, ...]] = {
-        str(column): tuple(frame[column].tolist()) for column in frame.columns if column != own
+        str(column): _filled(frame[column]) for column in frame.columns if column != own
     }
     text = "" if frame.crs is None else frame.crs.to_wkt()
     return VectorLayer(name, text, np.asarray(frame.geometry.array, object), columns)
+
+
+def _filled(column: Series) -> tuple[object, ...]:
+    """Return the values of a column, None for missing ones: pandas has several, NaN, NaT and NA."""
+    return tuple(
+        None if missing else value
+        for value, missing in zip(column.tolist(), column.isna().tolist(), strict=True)
+    )
 
 
 @lru_cache(maxsize=8)
 def _read(file: Path, field: str | None, changed: int, size: int) -> Layer:
     shapely = polygon_library("shapely", file)
     read = read_vectors(file)
-    values = read.field(field)
     check_shapes(file, read.shapes, AREAS)
+    values = read.field(field)
     assert field is not None  # noqa: S101 (`VectorLayer.field` refuses it)
     check_filled(file, field, values)
     left, bottom, right, top = map(float, shapely.total_bounds(read.shapes))
@@ -344,17 +389,21 @@ def check_shapes(file: object, shapes: NDArray[np.object_], kinds: frozenset[str
     """
     import shapely
 
-    if not len(shapes):
-        raise LabelError("the layer holds no polygons", found="0 features", where=file)
-    found = {None if s is None else str(s.geom_type) for s in shapes}
-    if not found <= kinds:
+    if shapely.is_empty(shapes).all():
+        found = f"{len(shapes)} features, all without coordinates" if len(shapes) else "0 features"
+        raise LabelError("the layer holds no polygons", found=found, where=file)
+    there = {None if s is None else str(s.geom_type) for s in shapes}
+    if not there <= kinds:
         alone = "polygons and points" if "Point" in kinds else "polygons"
         raise LabelError(
             f"a layer of classes holds {alone} alone",
-            found=", ".join(sorted(str(kind or "no geometry") for kind in found)),
+            found=", ".join(sorted(str(kind or "no geometry") for kind in there)),
             expected=", ".join(sorted(kinds, key=len)),
             where=file,
-            remedy="leave the other features out, or give points and lines an area (buffer)",
+            remedy="take collections apart, as in geopandas: "
+            "layer = layer.explode(ignore_index=True)"
+            if "GeometryCollection" in there
+            else "leave the other features out, or give points and lines an area (buffer)",
         )
     bad = np.flatnonzero(~shapely.is_valid(shapes))
     if len(bad):

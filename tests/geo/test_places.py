@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -232,3 +234,113 @@ def test_two_columns_of_one_name_are_refused() -> None:
     with pytest.raises(LabelError, match="one name") as caught:
         read_labels(twice, "class")
     assert "class" == caught.value.found
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pandas.array([1, None], "Int64"),
+        pandas.array(["wood", None], "string"),
+        pandas.array([True, None], "boolean"),
+        pandas.Categorical(["wood", None]),
+        [pandas.Timestamp("2021-07-04"), pandas.NaT],
+    ],
+)
+def test_every_missing_value_of_pandas_is_one(column: object, tmp_path: Path) -> None:
+    """`pandas.NA` was a TypeError, in tables and in GeoParquet."""
+    squares = frame(**{"class": column})
+    squares.to_parquet(tmp_path / "a.parquet")
+
+    for given in (squares, tmp_path / "a.parquet"):
+        with pytest.raises(LabelError, match="nothing in the field class") as caught:
+            read_labels(given, "class")
+        assert "1 of 2, feature 1" == caught.value.found
+
+
+def test_geojson_names_its_crs_or_has_longitude_and_latitude() -> None:
+    """The member `crs`, as QGIS writes it, was ignored in a mapping, and heeded in a file."""
+    squares = frame(crs="EPSG:4326").to_crs(32632)
+    found = read_places(json.loads(squares.to_json()))
+
+    assert 32632 == found.crs.to_epsg()
+    assert all(shapely.equals_exact(squares.geometry.array, found.shapes, 1e-6))
+    with pytest.raises(LabelError, match="no georeference"):
+        read_places({**json.loads(frame().to_json()), "crs": None})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "FeatureCollection", "features": []},
+        frame()[:0],
+        frame(shapely.Polygon(), shapely.Point()),
+    ],
+)
+def test_a_layer_of_nothing_is_said(given: object, tmp_path: Path) -> None:
+    """They were a field that is missing, and an IndexError."""
+    with pytest.raises(LabelError, match="holds no polygons"):
+        read_labels(given, "class")
+
+
+@pytest.mark.parametrize("given", [{"type": "Cube"}, {"type": "FeatureCollection"}])
+def test_what_is_no_geojson(given: dict[str, object]) -> None:
+    """No foreign exception reaches a user."""
+    with pytest.raises(LabelError, match="GeoJSON cannot be read"):
+        read_places(given)
+
+
+def test_a_collection_is_taken_apart_by_the_remedy() -> None:
+    """The remedy was to give it an area, which it has."""
+    both = shapely.GeometryCollection([SQUARE, OTHER])
+    for given in (frame(both), both.__geo_interface__):
+        with pytest.raises(LabelError, match="polygons and points alone") as caught:
+            read_places(given)
+        assert "GeometryCollection" == caught.value.found
+    names = {"layer": frame(both)}
+    exec(str(caught.value.remedy).partition("geopandas: ")[2], names)
+
+    assert 2 == len(read_places(names["layer"]))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        geopandas.GeoDataFrame({"outline": frame().geometry}),
+        pandas.DataFrame({"outline": list(frame().geometry)}),
+    ],
+)
+def test_a_table_with_geometries_is_told_which_column_has_them(table: pandas.DataFrame) -> None:
+    """The remedy was to make points of columns x and y."""
+    with pytest.raises(LabelError, match="with a CRS") as caught:
+        read_places(table)
+    names = {"geopandas": geopandas, "table": table}
+
+    assert 2 == len(read_places(eval(str(caught.value.remedy), names)))
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("p.csv", {"x": [9.0], "y": [48.0]}),
+        ("a b.csv", {"Lon": [9.0], "LAT": [48.0]}),
+        ("p.csv", {"WKT": ["POINT (9 48)"]}),
+        ("p.parquet", {"longitude": [9.0], "latitude": [48.0]}),
+        ("p.parquet", {"geometry": [shapely.Point(9, 48).wkb]}),
+    ],
+)
+def test_a_table_is_told_how_to_become_a_layer(
+    name: str, columns: dict[str, list[object]], tmp_path: Path
+) -> None:
+    """The remedy names the columns that are there; it was one for x and y, of CSV alone."""
+    file, table = tmp_path / name, pandas.DataFrame({**columns, "class": ["wood"]})
+    table.to_csv(file, index=False) if name.endswith("csv") else table.to_parquet(file)
+    with pytest.raises(LabelError, match="table without geometry") as caught:
+        read_labels(file, "class")
+    python, *words = shlex.split(str(caught.value.remedy).partition(": ")[2])
+    assert "python" == python
+    runs = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert not runs.returncode, runs.stderr
+    found = read_labels(words[-1], "class")
+
+    assert ("wood",) == found.values
+    assert shapely.Point(9, 48) == found.shapes[0]

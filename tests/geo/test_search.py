@@ -25,6 +25,7 @@ from eofm.errors import ConfigError, DataError, EofmError, LabelError
 from eofm.geo import cells
 from eofm.geo import search as search_module
 from eofm.geo.cells import cells_of, degrees
+from eofm.geo.class_map import map_classes
 from eofm.geo.embedding_files import write_tiff
 from eofm.geo.embeddings import HIDDEN, Codes, patch_grid
 from eofm.geo.maps_config import SearchConfig
@@ -327,3 +328,26 @@ def test_longitudes_beyond_180_degrees_are_those_of_the_other_side() -> None:
     assert (found["longitude"] < 0).any()
     off = np.abs(found["longitude"] - shapely.get_x(shapely.centroid(found.geometry.array)))
     assert np.isclose(off, np.where(found["longitude"] < 0, 360, 0), atol=1e-6).all()
+
+
+def test_a_place_without_a_vector_is_not_called_outside() -> None:
+    """The last row has none: longitude and latitude are right."""
+    patches, _ = world("utm", SIZE)
+    with pytest.raises(LabelError, match="have no vectors there") as caught:
+        search(patches, at=place_of(patches, 31, 5))
+    assert "longitude comes first" not in str(caught.value.remedy)
+
+
+def test_no_layer_and_no_such_number_are_errors() -> None:
+    """They were a ValueError of numpy."""
+    patches, truth = world("utm", SIZE)
+    layer = drawn(patches, truth)[:1]
+    for like, unlike in (([], None), (layer, [])):
+        with pytest.raises(LabelError, match="no polygons or points"):
+            search(patches, like=like, unlike=unlike)
+    with pytest.raises(LabelError, match="no polygons or points"):
+        map_classes(patches, [], "class")
+    found = search(patches, like=layer)
+    for top in (-1, 2.5):
+        with pytest.raises(ConfigError, match="top is out of range"):
+            found.ranked(top)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, outline, world
 
 from eofm.errors import ConfigError, LabelError
-from eofm.geo.cells import cells_of
+from eofm.geo.cells import cells_of, degrees
 from eofm.geo.maps_config import MapProbe
 from eofm.geo.places import classes_of, read_labels, read_places
 from eofm.geo.training import EXPLODE, covered, fit_probe, label_cells
@@ -231,3 +232,41 @@ def test_more_neighbours_than_cells_are_refused() -> None:
     with pytest.raises(ConfigError, match="number of training samples"):
         fit_probe(MapProbe.KNN, x, labels, labels, 2, neighbours=7)
     assert "k=6" in fit_probe(MapProbe.KNN, x, labels, labels, 2, neighbours=6).name
+
+
+def test_overlapping_classes_are_not_called_small() -> None:
+    """Two classes on the same polygons: the remedy was to draw larger ones."""
+    patches, truth = world("utm", (32, 32))
+    layer = drawn(patches, truth)
+    other = layer.assign(**{"class": "another"})
+    both = read_labels(pandas.concat([layer, other], ignore_index=True), "class")
+    with pytest.raises(LabelError, match="of different classes are in the same cells") as caught:
+        label_cells(cells_of(patches), [both], classes_of([both]))
+    assert "do not overlap" in str(caught.value.remedy)
+
+
+def test_places_without_vectors_are_not_called_outside() -> None:
+    """The last row has no vectors."""
+    patches, _ = world("utm", (32, 32))
+    hidden = geopandas.GeoSeries(
+        [outline(patches.grid, 31, 4, 1, 6)], crs=patches.grid.require_crs().to_wkt()
+    )
+    with pytest.raises(LabelError, match="have no vectors there") as caught:
+        covered(cells_of(patches), read_places(hidden))
+    assert "97%" in str(caught.value.expected)
+
+
+@pytest.mark.parametrize("chips", [False, True])
+@pytest.mark.parametrize("west", [-180.0, 8.9])
+def test_edges_of_a_continent_are_where_they_are(west: float, chips: bool) -> None:
+    """Polygons of half the earth were outside of the embeddings: their far ends have no place in
+    the UTM zone. An edge of many degrees was a kilometre away.
+    """
+    patches, _ = world("utm", (32, 32))
+    cells = cells_of(chips_of(patches) if chips else patches)
+    where = degrees(cells, np.flatnonzero(cells.valid))
+    middle = float(np.median(where[:, 1]))
+    north = geopandas.GeoSeries([shapely.box(west, middle, 180.0, 90.0)], crs="EPSG:4326")
+    found = covered(cells, read_places(north))
+
+    assert np.array_equal(np.flatnonzero(cells.valid)[where[:, 1] > middle], found)
