@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from eofm.errors import DataError, EofmError
-from eofm.formats.foreign import in_words
+from eofm.formats.foreign import advice, in_words
 
 __all__ = ["LINE_EVERY_S", "Ended", "T", "guarded", "notice", "signals_end", "track"]
 
@@ -176,7 +176,7 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
     except BrokenPipeError:
         # the reader of our output has ended (`| head`): no message can reach anyone
         status = 1
-    except (OSError, MemoryError, RecursionError, UnicodeError) as error:
+    except (OSError, MemoryError, RecursionError, UnicodeError, ImportError) as error:
         _say(f"eofm: error: {_refused(error)}")
         status = 1
     _close_stdout()
@@ -185,13 +185,15 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
 
 def _refused(error: Exception) -> EofmError:
     """Report an operation that the system refused or lacks resources for."""
-    where = getattr(error, "filename", None)
+    where = getattr(error, "filename2", None) or getattr(error, "filename", None)
     return DataError(
         "this cannot be read or written here",
         found=in_words(error),
         where=os.fsdecode(where) if isinstance(where, str | bytes) else None,
-        remedy="check permissions, disk space, memory, and names: their length "
-        "and their characters",
+        remedy=advice(
+            error,
+            "check permissions, disk space, memory, and names: their length and their characters",
+        ),
     )
 
 

@@ -87,6 +87,8 @@ def test_narrow_terminals(encoding: str) -> None:
         ("raise MemoryError", "more memory"),
         ("'\\udcff'.encode()", "UnicodeEncodeError"),
         ("b = lambda: b(); b()", "nested too deeply"),
+        ("raise ImportError('libgdal.so: failed to map segment')", "failed to map segment"),
+        ("open('/' + 'x' * 300, 'w')", "choose a shorter name"),
     ],
 )
 def test_what_the_system_refuses(code: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:

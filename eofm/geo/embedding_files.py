@@ -57,6 +57,7 @@ from eofm.formats.parquet import check_table
 from eofm.formats.text import parse_json
 from eofm.geo.embeddings import (
     HIDDEN,
+    MAKE_AGAIN,
     UNREADABLE,
     ChipTable,
     Codes,
@@ -483,7 +484,7 @@ def read_tiff(file: Path) -> PatchGrid:
     Raises:
         DataError: If the file is damaged, has no georeference, or is an image, not embeddings.
     """
-    with foreign(DataError, UNREADABLE, where=file, passing=(EofmError,)):
+    with foreign(DataError, UNREADABLE, where=file, remedy=MAKE_AGAIN, passing=(EofmError,)):
         with open_geotiff(file) as source:
             check_memory(source, source.height * source.width)
             text = source.tags().get(PROVENANCE)
@@ -595,6 +596,7 @@ def read_zarr(folder: Path) -> PatchGrid:
         UNREADABLE,
         expected="Zarr with embedding (dim, y, x), as eofm writes it",
         where=folder,
+        remedy=MAKE_AGAIN,
         passing=(EofmError,),
     ):
         group = zarr.open_group(folder, mode="r", use_consolidated=False)
@@ -702,7 +704,7 @@ def _joined(folder: Path, files: Sequence[Path]) -> ChipTable:
         except EofmError as error:
             error.where = file
             raise
-    with foreign(DataError, UNREADABLE, where=folder):
+    with foreign(DataError, UNREADABLE, where=folder, remedy=MAKE_AGAIN):
         frames = [
             one.table.to_crs(first.crs).assign(scene=file.parent.name)
             for file, one in zip(files, tables, strict=True)

@@ -21,6 +21,7 @@ from rasterio.crs import CRS
 
 from eofm.cli import main
 from eofm.contract.spec import SENSOR_BANDS, Sensor
+from eofm.environment import geo_library
 from eofm.errors import ConfigError, DataError, RasterError, SpecError
 from eofm.geo.embedding_files import (
     open_chips,
@@ -379,6 +380,19 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert caught.value.remedy == 'pip install "eofm[geo]"'
 
 
+def test_a_library_that_cannot_be_loaded_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little memory it was "not installed"."""
+
+    def refuse(name: str) -> None:
+        raise ImportError("libgdal.so: failed to map segment", name=name)
+
+    monkeypatch.setattr("eofm.environment.importlib.import_module", refuse)
+    with pytest.raises(ConfigError, match="pyogrio is installed, but cannot be imported") as caught:
+        geo_library("pyogrio", "polygons need libraries that are not installed")
+
+    assert "free memory" in str(caught.value.remedy)
+
+
 # ------------------------------------------------------------------------------------ damage
 
 
@@ -464,3 +478,16 @@ def test_embeddings_that_are_not_there(tmp_path: Path, write_tif) -> None:
     stated = ["--sensor", "s2-l2a", "--unit", "dn", "--size", "28", "--force", "pixels", "scale"]
     assert 0 == main([*(given.get(word, word) for word in words), *stated])
     assert 4 == len(open_embeddings(tmp_path / "emb"))
+
+
+def test_a_truncated_grid_has_the_words_of_gdal(tmp_path: Path) -> None:
+    """It was "read failed, see previous exception", without a remedy."""
+    file = tmp_path / "patches.tif"
+    write_tiff(file, patches())
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    with pytest.raises(DataError) as caught:
+        open_patches(file).rows(slice(None))
+
+    assert "previous exception" not in str(caught.value)
+    assert caught.value.remedy
