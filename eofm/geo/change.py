@@ -53,6 +53,7 @@ from eofm.geo.cells import (
     Floats,
     GridCells,
     cells_of,
+    degrees,
     on_grid,
 )
 from eofm.geo.change_distance import distances
@@ -272,7 +273,11 @@ def _hashed(made: Provenance) -> frozenset[tuple[str, str]]:
 
 
 def _of_one_name(every: list[Embeddings]) -> list[Embeddings]:
-    """Return the chips that all tables contain, in one order; other embeddings unchanged."""
+    """Return the chips that all tables contain, in one order; other embeddings unchanged.
+
+    Chips on a scene's own grid are named after the scene: without common names, those on the same
+    ground are taken.
+    """
     tables = [one for one in every if isinstance(one, ChipTable) and "id" in one.table]
     names = [one.table["id"].astype(str).tolist() for one in tables]
     if len(tables) < len(every) or any(len(set(own)) < len(own) for own in names):
@@ -281,7 +286,7 @@ def _of_one_name(every: list[Embeddings]) -> list[Embeddings]:
         return every
     shared = set(names[0]).intersection(*names[1:])
     if not shared:
-        raise _elsewhere(f"chips {names[1][0]}, ...", f"chips {names[0][0]}, ...")
+        return _of_one_place(tables)
     found: list[Embeddings] = []
     for table, own in zip(tables, names, strict=True):
         row = {name: number for number, name in enumerate(own)}
@@ -289,17 +294,39 @@ def _of_one_name(every: list[Embeddings]) -> list[Embeddings]:
     return found
 
 
+def _of_one_place(tables: Sequence[ChipTable]) -> list[Embeddings]:
+    """Return the chips of all tables that are on the same ground, in the order of the first."""
+    import shapely
+
+    first = tables[0]
+    centres = shapely.centroid(first.table.geometry.array)
+    side = float(np.median(np.ptp(shapely.bounds(first.table.geometry.array)[:, ::2], axis=1)))
+    rows = np.full((len(tables), len(first)), -1)
+    rows[0] = np.arange(len(first))
+    for row, table in zip(rows[1:], tables[1:], strict=True):
+        if table.crs == first.crs:
+            tree = shapely.STRtree(shapely.centroid(table.table.geometry.array))
+            here, there = tree.query_nearest(centres, max_distance=_MOVED * side, all_matches=False)
+            row[here] = there
+    common = (rows >= 0).all(axis=0)
+    if not common.any():
+        one, other = (ChipCells(table) for table in tables[:2])
+        words = (f"chips of {side:g} in {crs_text(cells.crs)[:40]}" for cells in (other, one))
+        raise _elsewhere(other, one, *words)
+    return [table[row[common]] for table, row in zip(tables, rows, strict=True)]
+
+
 def _require_same_ground(first: Cells, second: Cells) -> None:
     if isinstance(first, GridCells) and isinstance(second, GridCells):
         one, other = first.patches.grid, second.patches.grid
         shape = (one.height, one.width) == (other.height, other.width)
         if not shape or other.offset_in(one) != (0, 0):
-            raise _elsewhere(_grid_words(second), _grid_words(first))
+            raise _elsewhere(second, first, _grid_words(second), _grid_words(first))
         return
     if isinstance(first, ChipCells) and isinstance(second, ChipCells):
         apart = _chips_apart(first, second)
         if apart:
-            raise _elsewhere(*apart)
+            raise _elsewhere(second, first, *apart)
         return
     raise DataError(
         "chips and patches cannot be compared",
@@ -335,7 +362,20 @@ def _chips_apart(first: ChipCells, second: ChipCells) -> tuple[str, str] | None:
     return None
 
 
-def _elsewhere(found: str, expected: str) -> DataError:
+def _elsewhere(second: Cells, first: Cells, found: str, expected: str) -> DataError:
+    boxes = [degrees(cells, np.arange(len(cells.valid))) for cells in (second, first)]
+    low, high = (np.stack([f(box, axis=0) for box in boxes]) for f in (np.min, np.max))
+    if (low.max(axis=0) > high.min(axis=0)).any():
+        there, here = (
+            ", ".join(f"{edge:.4f}" for edge in (*west_south, *east_north))
+            for west_south, east_north in zip(low, high, strict=True)
+        )
+        return DataError(
+            "the two dates are of different places",
+            found=f"{there} (west, south, east, north)",
+            expected=here,
+            remedy="name embeddings of the same place at another date",
+        )
     return DataError(
         "the two dates are not on the same grid",
         found=found,

@@ -25,7 +25,7 @@ from rasterio.warp import transform as warp_points
 from eofm.environment import geo_library
 from eofm.errors import ConfigError, LabelError, RasterError
 from eofm.formats.foreign import foreign
-from eofm.formats.parquet import check_table
+from eofm.formats.parquet import check_table, metadata_of
 from eofm.landcover.multilabel import ClassMap, unknown_codes
 from eofm.landcover.schemes import Scheme
 from eofm.landcover.warp import Bounds, box_in, overlapping
@@ -273,7 +273,7 @@ def _of_parquet(file: Path) -> VectorLayer:
     geopandas = polygon_library("geopandas", file)
     with _reading(file):
         schema = check_table(file)
-        if b"geo" in (schema.metadata or {}):
+        if b"geo" in metadata_of(file):
             return layer_of_frame(geopandas.read_parquet(file), file)
     raise _without_geometry(file, schema.names, "read_parquet")
 

@@ -247,14 +247,43 @@ def test_grids_that_differ_are_refused() -> None:
         (one, patch_grid(vectors, moved, MADE)),
         (one, patch_grid(vectors[:, 1:], replace(one.grid, height=63), MADE)),
         (one, chips),
-        (chips, replace(chips, table=chips.table.assign(id="x" + chips.table["id"]))),
         (chips, away),
+        (chips, replace(away, table=away.table.assign(id="x" + away.table["id"]))),
         (chips, replace(chips, table=chips.table.to_crs(4326))),
     ]
     for before, after in cases:
         with pytest.raises(DataError, match=r"the same grid|cannot be compared") as caught:
             detect_change(before, after)
         assert "eofm embed SCENE" in str(caught.value.remedy)
+
+
+def test_chips_of_other_names_on_the_same_ground_are_compared() -> None:
+    """Chips on a scene's own grid have its name: those of two files were on another grid."""
+    dates = [chips_of(one) for one in (date(1), date(2, changed=True), date(3))]
+    expected = detect_change(dates[0], dates[1], dates[2:])
+    named = [
+        replace(one, table=one.table.assign(id=f"scene{number}_" + one.table["id"]))[::step]
+        for number, (one, step) in enumerate(zip(dates, (1, -1, 1), strict=True))
+    ]
+    found = detect_change(named[0], named[1], named[2:])
+
+    assert np.allclose(expected.distance, found.distance, atol=1e-6)
+    some = detect_change(named[0], named[1][100:])
+    assert len(named[0]) - 100 == len(some.distance)
+    assert named[0].table["id"].tolist()[: len(some.distance)] == (
+        some.cells.chips.table["id"].tolist()
+    )
+
+
+@pytest.mark.parametrize("of", [lambda one: one, chips_of], ids=["patches", "chips"])
+def test_other_places_are_not_called_another_grid(of) -> None:
+    """The remedy for grids, to cut both scenes alike, is none for scenes of two places."""
+    one = date(1)
+    t = one.grid.transform
+    moved = replace(one.grid, transform=Affine(t.a, 0, t.c + 2e5, 0, t.e, t.f))
+    with pytest.raises(DataError, match="of different places") as caught:
+        detect_change(of(one), of(patch_grid(one.stored.to_numpy(), moved, made_on(7))))
+    assert "9.0010" in str(caught.value.expected)
 
 
 @pytest.mark.slow

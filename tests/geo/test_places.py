@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -14,9 +15,11 @@ import numpy as np
 import pandas
 import pytest
 import shapely
+from vector_world import chips_of, world
 
 from eofm.errors import ConfigError, DataError, LabelError
 from eofm.geo.embedding.embed import read_area
+from eofm.geo.embedding_files import write_chips
 from eofm.geo.places import classes_of, read_labels, read_places
 from eofm.landcover.polygons import PARQUETS, VECTORS
 
@@ -344,3 +347,13 @@ def test_a_table_is_told_how_to_become_a_layer(
 
     assert ("wood",) == found.values
     assert shapely.Point(9, 48) == found.shapes[0]
+
+
+def test_chips_are_places(tmp_path: Path) -> None:
+    """Their GeoParquet has its metadata in the file alone, not in the schema of Arrow."""
+    patches, _ = world(size=(4, 4))
+    chips = chips_of(patches)
+    table = chips.table.assign(datetime=pandas.NaT, valid_share=1.0, cloud_share=np.nan)
+    write_chips(tmp_path / "chips.parquet", [replace(chips, table=table)])
+
+    assert len(chips) == len(read_places(tmp_path / "chips.parquet"))
