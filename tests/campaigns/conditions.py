@@ -372,11 +372,12 @@ class Trials:
         self._count(verb, condition, status, said, judge(status, said, condition))
 
     def spoiled(self, verb: str, how: str, rng: random.Random) -> None:
-        """Run a verb on a spoiled input: words that name it or its folder, or a status of 0."""
+        """Run a verb on a spoiled input: words that name it, or a status of 0."""
         words, spoiled = spoil_input(self.words(verb), self.sources, self.work, how, rng)
         status, said = _run(words, _nothing, self.work)
         fault = judge(status, said, how)
-        if not fault and status and not any(str(p) in said for p in (spoiled, spoiled.parent)):
+        given = self.work / "in" / spoiled.relative_to(self.work / "in").parts[0]
+        if not fault and status and str(given) not in said:
             fault = f"the words do not name {spoiled.relative_to(self.work)}"
         where = f"{how}: {spoiled.relative_to(self.work / 'in')}"
         self._count(verb, where, status, said, fault)
