@@ -119,7 +119,7 @@ def cells_of(embeddings: Embeddings) -> Cells:
     """Return the cells of chips or of a patch grid.
 
     Raises:
-        DataError: If it is neither.
+        DataError: If it is neither, or a table without chips.
     """
     if not isinstance(embeddings, (ChipTable, PatchGrid)):
         raise DataError(
@@ -128,6 +128,8 @@ def cells_of(embeddings: Embeddings) -> Cells:
             expected="what eofm.embed_patches, eofm.embed_chips or eofm.open_embeddings returns",
             remedy='open the files of embeddings: eofm.open_embeddings("DIR")',
         )
+    if not embeddings.stored.size:
+        raise DataError("the embeddings are empty", found="0 chips", expected="1 chip or more")
     return ChipCells(embeddings) if isinstance(embeddings, ChipTable) else GridCells(embeddings)
 
 
@@ -405,12 +407,24 @@ def _near_ground(places: LabelledPlaces, extent: Grid) -> NDArray[np.object_]:
         return places.shapes
     left, bottom, right, top = box
     margin = max(right - left, top - bottom)
-    frame = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+    # a scene on the antimeridian is also on the other side of a map in degrees
+    turns = (0.0, -360.0, 360.0) if places.crs.is_geographic else (0.0,)
+    frames = [
+        shapely.box(left + by - margin, bottom - margin, right + by + margin, top + margin)
+        for by in turns
+    ]
     shapes = places.shapes.copy()
-    for number in np.flatnonzero(shapely.intersects(shapes, frame)).tolist():
-        part = shapely.intersection(shapes[number], frame)
-        if part.geom_type in AREAS and not part.is_empty:
-            shapes[number] = part
+    meets = np.any([shapely.intersects(shapes, frame) for frame in frames], axis=0)
+    for number in np.flatnonzero(meets).tolist():
+        parts = [
+            shapely.transform(
+                shapely.intersection(shapes[number], frame), lambda xy, by=by: xy - (by, 0.0)
+            )
+            for frame, by in zip(frames, turns, strict=True)
+        ]
+        whole = shapely.union_all([part for part in parts if part.geom_type in AREAS])
+        if not whole.is_empty:
+            shapes[number] = whole
     return shapes
 
 

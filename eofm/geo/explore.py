@@ -123,6 +123,10 @@ def explore(
             written.
         RasterError: If the scene has no georeference, or is damaged.
     """
+    if Path(out).is_dir():
+        raise DataError(
+            "the page is one file", found="a folder", where=out, remedy="name one: explore.html"
+        )
     cells = cells_of(embeddings)
     lattice = lattice_of(cells)
     numbers, grid, shifts, step = _thinned(lattice, most)

@@ -274,6 +274,11 @@ def test_no_vector_at_all(tmp_path: Path) -> None:
     empty = replace(patches, valid=np.zeros(SIZE, bool))
     with pytest.raises(DataError, match="no cell has a vector"):
         explore(empty, tmp_path / "p.html")
+    with pytest.raises(DataError, match="the embeddings are empty"):
+        explore(chips_of(patches)[:0], tmp_path / "p.html")
+    for folder in (tmp_path, "."):
+        with pytest.raises(DataError, match="the page is one file"):
+            explore(patches, folder)
 
 
 @pytest.mark.parametrize("options", [{"dimensions": 2}, {"dimensions": 65}, {"cells": 0}])

@@ -7,15 +7,19 @@ import numpy as np
 import pandas
 import pytest
 import shapely
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vector_world import FIELD, NAMES, PLACES, chips_of, drawn, outline, world
+from rasterio.crs import CRS
+from vector_world import FIELD, MADE, NAMES, PLACES, chips_of, drawn, outline, world
 
 from eofm.errors import ConfigError, LabelError
 from eofm.geo.cells import cells_of, degrees
+from eofm.geo.embeddings import patch_grid
 from eofm.geo.maps_config import MapProbe
 from eofm.geo.places import classes_of, read_labels, read_places
 from eofm.geo.training import EXPLODE, covered, fit_probe, label_cells
+from eofm.raster.grid import Grid
 
 SIZE = (24, 24)
 
@@ -270,3 +274,30 @@ def test_edges_of_a_continent_are_where_they_are(west: float, chips: bool) -> No
     found = covered(cells, read_places(north))
 
     assert np.array_equal(np.flatnonzero(cells.valid)[where[:, 1] > middle], found)
+
+
+@pytest.mark.parametrize("chips", [False, True])
+@pytest.mark.parametrize(
+    ("code", "transform"),
+    [
+        (4326, Affine(0.001, 0, 179.99, 0, -0.001, 9.1)),
+        (32601, Affine(100, 0, 168700, 0, -100, 1_000_000)),
+    ],
+)
+def test_polygons_around_the_earth_cover_both_sides(
+    code: int, transform: Affine, chips: bool
+) -> None:
+    """A scene on the antimeridian is on both edges of a layer in degrees."""
+    grid = Grid(CRS.from_epsg(code), transform, 16, 16)
+    vectors = np.random.default_rng(0).normal(size=(4, 16, 16)).astype(np.float32)
+    patches = patch_grid(vectors, grid, MADE)
+    cells = cells_of(chips_of(patches) if chips else patches)
+    east = degrees(cells, np.arange(256))[:, 0] % 360 > 180
+    assert 0 < east.sum() < 256
+    earth = geopandas.GeoSeries([shapely.box(-180, -90, 180, 90)], crs="EPSG:4326")
+
+    assert 256 == len(covered(cells, read_places(earth)))
+    half = geopandas.GeoSeries([shapely.box(-180, -90, -100, 90)], crs="EPSG:4326")
+    found = covered(cells, read_places(half), purity=0.9)
+    assert set(found.tolist()) <= set(np.flatnonzero(east).tolist())
+    assert len(found) >= east.sum() - 16
