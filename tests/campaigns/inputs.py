@@ -516,19 +516,25 @@ def _one_record(data: bytes, rng: Any) -> bytes:
 # ------------------------------------------------------------------------- vectors and their maps
 
 
+def _float_chips() -> ChipTable:
+    chips = chips_of(world(size=(6, 6), dim=4)[0])
+    dated = chips.table.assign(datetime="2021-07-04T10:30:00", valid_share=1.0, cloud_share=0.0)
+    return replace(chips, table=dated)
+
+
 def _chips(folder: Path) -> Path:
-    patches, _ = world(size=(6, 6), dim=4)
-    chips = chips_of(patches)
-    table = chips.table.assign(datetime="2021-07-04T10:30:00", valid_share=1.0, cloud_share=0.0)
+    chips = _float_chips()
     codes = Codes.between(chips.vectors.min(axis=0), chips.vectors.max(axis=0))
     made = replace(chips.provenance, quantization=Quantization.INT8)
     stored = codes.encode(chips.vectors)
-    write_chips(folder / "chips.parquet", [ChipTable(table, stored, made, codes)])
+    write_chips(folder / "chips.parquet", [ChipTable(chips.table, stored, made, codes)])
     return _with_metadata(folder / "chips.parquet", b"geo", b"emb", b"eofm")
 
 
 def _chips_of_others(folder: Path) -> Path:
-    return _with_metadata(_chips(folder), b"geo", b"emb")
+    """Write numbers without codes: int8 without them is refused."""
+    write_chips(folder / "chips.parquet", [_float_chips()])
+    return _with_metadata(folder / "chips.parquet", b"geo", b"emb")
 
 
 def _with_metadata(file: Path, *keys: bytes) -> Path:

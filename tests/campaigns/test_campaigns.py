@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,7 +27,12 @@ pytestmark = [
     # rasterio passes on words of GDAL that name what a spoiled file holds, in no encoding
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-SLOW = {"encoder: card.json", "encoder: weights.safetensors"}
+SLOW = {
+    "encoder: card.json",
+    "encoder: weights.safetensors",
+    "STAC item of a model",
+    "STAC item of vectors",
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(inputs.CASES) - SLOW))
@@ -162,6 +169,24 @@ def test_conditions() -> None:
     assert not found["fault"]
 
 
+@pytest.mark.slow
+def test_spoiled_inputs_of_verbs(sources: Path) -> None:
+    """A failure names the input; a folder, an empty file and half of one are no other kind."""
+    found = conditions.run(["map", "data verify"], kind="inputs", sources=sources)
+
+    assert 12 == found["runs"]  # `map` reads no folder
+    assert not found["fault"]
+
+
+@pytest.mark.slow
+def test_stopped_verbs(sources: Path) -> None:
+    """Ctrl-C and SIGTERM in the middle; what is printed then finishes the work."""
+    found = conditions.run(["labels", "pack tiles"], kind="signals", sources=sources)
+
+    assert 4 == found["runs"]
+    assert not found["fault"]
+
+
 def test_every_verb_is_tried(tmp_path: Path) -> None:
     """The table of conditions has each verb of the command line, with the words it needs."""
     tried = conditions.verbs(tmp_path).values()
@@ -179,6 +204,34 @@ def test_what_is_a_fault_of_a_verb() -> None:
     assert "traceback" in judge(71 << 8, "Traceback ...", "plain")
     assert "status 3" in judge(3 << 8, "words", "plain")
     assert "without a word" in judge(1 << 8, "", "plain")
+    assert "status 143" in judge(143 << 8, "words", "plain")
+    assert not judge(143 << 8, "stopped", "SIGTERM", signal.SIGTERM)
+    assert "status 130" in judge(130 << 8, "stopped", "SIGTERM", signal.SIGTERM)
+
+
+def test_the_printed_command_is_the_one_that_is_run() -> None:
+    """Where nothing is printed, the command is given again as it was."""
+    said = "eofm: stopped by SIGINT; the same command resumes where it stopped\n    eofm labels 'a b' --resume\n"
+
+    assert ["labels", "a b", "--resume"] == conditions._printed(said)
+    assert [] == conditions._printed("eofm: stopped by SIGINT")
+
+
+def test_one_input_is_spoiled(tmp_path: Path) -> None:
+    """The source stays whole; a verb that reads no folder is not tried with one."""
+    sources, work = tmp_path / "sources", tmp_path / "work"
+    (sources / "packed").mkdir(parents=True)
+    work.mkdir()
+    (sources / "packed" / "card.json").write_text("0123456789")
+    words = ["data", "check", str(sources / "packed")]
+
+    changed, spoiled = conditions.spoil_input(
+        words, sources, work, "a truncated file", random.Random(0)
+    )
+
+    assert ["data", "check", str(work / "in" / "packed")] == changed
+    assert "01234" == spoiled.read_text()
+    assert "0123456789" == (sources / "packed" / "card.json").read_text()
 
 
 @pytest.mark.slow
@@ -190,8 +243,10 @@ def test_what_is_a_fault_of_a_verb() -> None:
         ["kill_training.py", "--kills", "15"],
         ["races.py", "--processes", "20", "--rounds", "1"],
         ["conditions.py", "--pairs", "120"],
+        ["conditions.py", "--inputs", "--pairs", "80"],
+        ["conditions.py", "--signals", "--pairs", "20"],
     ],
-    ids=lambda words: Path(words[0]).stem,
+    ids=lambda words: " ".join([Path(words[0]).stem, *words[1:2]]),
 )
 def test_a_tenth_of_the_long_form(words: list[str]) -> None:
     """A tenth of what `benchmarks/results/reliability.md` tells of, each driver by its command."""
