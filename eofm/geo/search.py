@@ -87,9 +87,11 @@ from eofm.terminal import track
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+    from matplotlib.figure import Figure
     from xarray import DataArray
 
     from eofm.geo.places import PlacesLike
+    from eofm.raster.scene import Scene
 
 __all__ = ["ScoreKind", "SearchResult", "best", "run_search", "scan", "scan_codes", "search"]
 
@@ -414,18 +416,10 @@ def _run(config: SearchConfig) -> ResultFiles:
         unlike=config.unlike,
     )
     folder, ranked = Path(config.out), found.ranked(config.top)
+    figure = _sheet(found, ranked, scene) if scene is not None and len(ranked) else None
     files = [write_frame(ranked, folder / f"ranked.{end}") for end in ("gpkg", "parquet")]
     files += _raster(found, folder)
-    if scene is not None and len(ranked):
-        shown = np.concatenate([found.examples[:1], ranked["cell"].to_numpy()[:_SHOWN]])
-        pictures, stretch = cell_pictures(scene, found.cells, np.asarray(shown, np.int64))
-        numbered = enumerate(ranked["score"].tolist()[:_SHOWN], 1)
-        heads = ["an example", *(f"{number}: {score:.3f}" for number, score in numbered)]
-        columns = {head: [one] for head, one in zip(heads, pictures, strict=True)}
-        caption = f"{found.kind}; images show three sides of a cell" + (
-            f"; {stretch}" * bool(stretch)
-        )
-        figure = contact_sheet(columns, [caption], f"the best of {scene.name}")
+    if figure is not None:
         files.append(output.save(figure, folder / "sheet.png"))
     record = {
         "settings": asdict(config),
@@ -438,6 +432,17 @@ def _run(config: SearchConfig) -> ResultFiles:
     files.append(write_settings(config, folder / CONFIG))
     drop_earlier(folder, ("score.tif", "score.qml", "sheet.png"), files)
     return ResultFiles(folder, _listing(found, ranked), tuple(files))
+
+
+def _sheet(found: SearchResult, ranked: GeoDataFrame, scene: Scene) -> Figure:
+    """Return images of an example and of the best cells."""
+    shown = np.concatenate([found.examples[:1], ranked["cell"].to_numpy()[:_SHOWN]])
+    pictures, stretch = cell_pictures(scene, found.cells, np.asarray(shown, np.int64))
+    numbered = enumerate(ranked["score"].tolist()[:_SHOWN], 1)
+    heads = ["an example", *(f"{number}: {score:.3f}" for number, score in numbered)]
+    columns = {head: [one] for head, one in zip(heads, pictures, strict=True)}
+    caption = f"{found.kind}; images show three sides of a cell" + f"; {stretch}" * bool(stretch)
+    return contact_sheet(columns, [caption], f"the best of {scene.name}")
 
 
 def _raster(found: SearchResult, folder: Path) -> list[Path]:
