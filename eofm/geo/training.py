@@ -146,18 +146,38 @@ class _Covers:
         key = place * classes + labels
         table = np.bincount(key, self.shares, len(numbers) * classes).astype(np.float64)
         whole = np.bincount(key, self.shares >= 1, len(table)) > 0
-        several = (np.bincount(key, minlength=len(table)) > 1) & ~whole
-        order = np.flatnonzero(several[key])
+        order = np.flatnonzero(~whole[key])
         order = order[np.argsort(key[order], kind="stable")]
-        for entries in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
-            if len(entries):
-                first = entries[0]
-                cell = shapely.area(self.pieces[first]) / self.shares[first]
-                once = shapely.area(shapely.union_all(self.pieces[entries])) / cell
-                if table[key[first]] - once > _TOUCH:
-                    table[key[first]] = once
+        for entries in _overlapping(self.pieces, order, key[order]):
+            first, pieces = entries[0], self.pieces[entries]
+            once = shapely.area(shapely.union_all(pieces)) / shapely.area(pieces[0])
+            once *= self.shares[first]
+            if table[key[first]] - once > _TOUCH:
+                table[key[first]] = once
         table[whole] = 1.0
         return numbers, table.reshape(-1, classes)
+
+
+def _overlapping(pieces: NDArray[np.object_], order: Index, groups: Index) -> list[Index]:
+    """Return the entries of each group in which the bounding boxes of two pieces overlap.
+
+    Args:
+        pieces: Ground of each entry.
+        order: Entries, group by group, (n,).
+        groups: Group of each, (n,), in ascending order.
+    """
+    import shapely
+
+    _, start, size = np.unique(groups, return_index=True, return_counts=True)
+    group = np.repeat(np.arange(len(size)), size)
+    edges = shapely.bounds(pieces[order])
+    found = np.zeros(len(size), np.bool_)
+    for step in range(1, int(size.max(initial=1))):
+        one, other = edges[:-step], edges[step:]
+        low, high = np.maximum(one[:, :2], other[:, :2]), np.minimum(one[:, 2:], other[:, 2:])
+        meet = (high > low).all(axis=1) & (group[step:] == group[:-step])
+        found[group[step:][meet]] = True
+    return [order[start[n] : start[n] + size[n]] for n in np.flatnonzero(found).tolist()]
 
 
 def label_cells(

@@ -312,11 +312,13 @@ def test_ground_that_two_polygons_cover_counts_once() -> None:
     half = drawn(patches, truth, inset=1.5)
     cells = cells_of(patches)
     layer = read_labels(half, "class")
-    once, twice = (
-        label_cells(cells, [layer] * times, classes_of([layer]), purity=0.6) for times in (1, 2)
+    once, twice, thrice = (
+        label_cells(cells, [layer] * times, classes_of([layer]), purity=0.6) for times in (1, 2, 3)
     )
     assert once.cells.tolist() == twice.cells.tolist()
+    assert once.cells.tolist() == thrice.cells.tolist()
     assert np.allclose(once.shares, twice.shares)
+    assert np.allclose(once.shares, thrice.shares)
 
     pair = geopandas.GeoSeries(
         [outline(grid, 3, 4, 1, 0.4), outline(grid, 3, 4.1, 1, 0.35)], crs=half.crs
