@@ -65,9 +65,13 @@ def optional_library(name: str, extra: str, problem: str, where: object = None) 
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(
-            problem, found=error, where=where, remedy=f'pip install "eofm[{extra}]"'
-        ) from error
+        install = f'pip install "eofm[{extra}]"'
+        if not isinstance(error, ModuleNotFoundError):  # such as its C libraries
+            problem = f"{name} is installed, but cannot be imported"
+            install = (
+                f"free memory; if that does not help, install it again: {install} --force-reinstall"
+            )
+        raise ConfigError(problem, found=error, where=where, remedy=install) from error
 
 
 @contextmanager

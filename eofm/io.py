@@ -6,6 +6,7 @@ A store of a million images has more files than a process may open by default.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import importlib.util
 import os
@@ -66,7 +67,12 @@ def replacing(file: Path) -> Iterator[Path]:
     """Let the body write a temporary file; then sync it and rename it to `file`.
 
     If writing fails, as on a full disk, the temporary file is removed and `file` does not change.
+
+    Raises:
+        OSError: If that fails, or `file` is a device or a pipe: root would replace /dev/null.
     """
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise OSError(errno.EINVAL, "a device or a pipe, not a file", str(file))
     temporary = unfinished(file)
     try:
         yield temporary

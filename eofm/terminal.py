@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from eofm.errors import DataError, EofmError
-from eofm.formats.foreign import in_words
+from eofm.formats.foreign import advice, in_words
 
 __all__ = ["LINE_EVERY_S", "Ended", "T", "guarded", "notice", "signals_end", "track"]
 
@@ -163,6 +163,7 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
         body: Does it, and returns its status.
     """
     _prepare()
+    hook = sys.unraisablehook
     try:
         with signals_end():
             status = body()
@@ -176,22 +177,44 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
     except BrokenPipeError:
         # the reader of our output has ended (`| head`): no message can reach anyone
         status = 1
-    except (OSError, MemoryError, RecursionError, UnicodeError) as error:
+    except (OSError, MemoryError, RecursionError, UnicodeError, ImportError) as error:
         _say(f"eofm: error: {_refused(error)}")
         status = 1
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _SHORTAGES):
+            raise
+        _say(f"eofm: error: {_exhausted(error)}")
+        status = 1
+    finally:
+        sys.unraisablehook = hook
     _close_stdout()
     return status
 
 
+# Of torch on a CPU and on a GPU, and of Python: none of them has an exception of its own.
+_SHORTAGES: Final = ("can't allocate memory", "out of memory", "can't start new thread")
+
+
+def _exhausted(error: RuntimeError) -> EofmError:
+    """Report that the processor or the GPU lacks memory."""
+    return DataError(
+        "there is not enough memory",
+        found=in_words(error),
+        remedy="free memory, or use smaller batches and fewer workers",
+    )
+
+
 def _refused(error: Exception) -> EofmError:
     """Report an operation that the system refused or lacks resources for."""
-    where = getattr(error, "filename", None)
+    where = getattr(error, "filename2", None) or getattr(error, "filename", None)
     return DataError(
         "this cannot be read or written here",
         found=in_words(error),
         where=os.fsdecode(where) if isinstance(where, str | bytes) else None,
-        remedy="check permissions, disk space, memory, and names: their length "
-        "and their characters",
+        remedy=advice(
+            error,
+            "check permissions, disk space, memory, and names: their length and their characters",
+        ),
     )
 
 
@@ -230,7 +253,13 @@ def signals_end() -> Iterator[None]:
 
 
 def _end(signum: int, _: FrameType | None) -> NoReturn:
+    # an object that was being built when the signal came may fail to be deleted
+    sys.unraisablehook = _ignore
     raise Ended(signum)
+
+
+def _ignore(_: object) -> None:
+    """Write no traceback of an error that cannot be raised."""
 
 
 # --------------------------------------------------------------------------------- streams

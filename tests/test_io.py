@@ -214,3 +214,14 @@ def test_a_consumer_that_stops_cancels_the_rest() -> None:
     next(results)
     results.close()
     assert [False, True, True] == [one.cancelled() for one in made]
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """With the rights of root, `--out /dev/full` made a file of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        write_file(pipe, b"x")
+
+    assert pipe.is_fifo()
+    assert "a device or a pipe" in str(caught.value.found)

@@ -87,6 +87,11 @@ def test_narrow_terminals(encoding: str) -> None:
         ("raise MemoryError", "more memory"),
         ("'\\udcff'.encode()", "UnicodeEncodeError"),
         ("b = lambda: b(); b()", "nested too deeply"),
+        ("raise ImportError('libgdal.so: failed to map segment')", "failed to map segment"),
+        ("open('/' + 'x' * 300, 'w')", "choose a shorter name"),
+        ("raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", "smaller batches"),
+        ("raise RuntimeError('DefaultCPUAllocator: can\\'t allocate memory')", "free memory"),
+        ("raise RuntimeError('can\\'t start new thread')", "fewer workers"),
     ],
 )
 def test_what_the_system_refuses(code: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +141,25 @@ def test_signals(
     assert f"stopped by {signal.Signals(signum).name}" in said
     assert (line in said) if line else ("eofm data" not in said)
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+def test_an_object_half_made_has_no_last_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """A signal in a constructor of xarray wrote the traceback of its destructor."""
+
+    class Half:
+        def __init__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            self.whole = True
+
+        def __del__(self) -> None:
+            assert self.whole
+
+    before = sys.unraisablehook
+
+    assert 143 == guarded(["embed"], lambda: 0 if Half() else 1)
+    assert "Traceback" not in capsys.readouterr().err
+    assert before == sys.unraisablehook
 
 
 def test_no_handler_of_a_library_keeps_it_from_ending(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ are not signatures, and do not prevent forgery.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from eofm.errors import EofmError
 
@@ -26,6 +27,7 @@ __all__ = [
     "CHECKSUM",
     "CRC",
     "SETTLED_NS",
+    "advice",
     "digest",
     "file_sha256",
     "foreign",
@@ -72,8 +74,53 @@ def foreign(
         raise
     except Exception as error:
         raise kind(
-            problem, found=in_words(error), expected=expected, where=where, remedy=remedy
+            problem,
+            found=in_words(error),
+            expected=expected,
+            where=where,
+            remedy=advice(error, remedy),
         ) from error
+
+
+_Advice = TypeVar("_Advice", bound=str | None)
+
+_PERMISSIONS: Final = "check the permissions of the file and of its folder"
+_OPEN_FILES: Final = "raise the limit of open files: ulimit -n 4096"
+_ADVICE: Final[Mapping[int, str]] = {
+    errno.EACCES: _PERMISSIONS,
+    errno.EPERM: _PERMISSIONS,
+    errno.EROFS: "name a folder on a disk that is not read-only",
+    errno.ENOSPC: "free some space",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or name a folder on another disk",
+    errno.EMFILE: _OPEN_FILES,
+    errno.ENFILE: _OPEN_FILES,
+    errno.ENOMEM: "free memory",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def advice(error: BaseException, otherwise: _Advice) -> str | _Advice:
+    """Return what the user can do about an operation that the system refused.
+
+    A file that cannot be opened for lack of memory or handles is not damaged, and must not be
+    replaced. A file may also ask for more memory than there is because it is damaged, so both are
+    named.
+
+    Args:
+        error: The failure.
+        otherwise: Advice if the cause is not the system.
+
+    >>> advice(OSError(errno.EMFILE, "Too many open files"), "copy the file again")
+    'raise the limit of open files: ulimit -n 4096'
+    >>> advice(MemoryError(), "copy the file again")
+    'free memory; if that does not help, copy the file again'
+    >>> advice(ValueError("no JSON"), "copy the file again")
+    'copy the file again'
+    """
+    if isinstance(error, MemoryError):
+        return "free memory" + (f"; if that does not help, {otherwise}" if otherwise else "")
+    number = error.errno if isinstance(error, OSError) else None
+    return otherwise if number is None else _ADVICE.get(number, otherwise)
 
 
 def in_words(error: Exception) -> str:
@@ -88,7 +135,9 @@ def in_words(error: Exception) -> str:
         case RecursionError():
             said = "it is nested too deeply"
         case MemoryError():
-            said = f"it asks for more memory than there is: {error}"
+            said = "it asks for more memory than there is" + (f": {error}" if str(error) else "")
+        case OSError(__cause__=Exception() as cause) if "previous exception" in str(error):
+            return in_words(cause)  # as rasterio refers to GDAL's message
         case KeyError():
             said = f"no {str(error)[:_SHOWN]}"
         case _:
@@ -116,7 +165,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if found.st_size > limit:
         raise ValueError(f"it has {found.st_size} bytes, more than the {limit} that are read")
     with path.open("rb") as file:
-        return file.read(limit)
+        return file.read(found.st_size)  # Python allocates all that may be read
 
 
 # ---------------------------------------------------------------------------------------- checksums

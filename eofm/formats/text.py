@@ -223,11 +223,30 @@ def check_settings_files(words: Sequence[str]) -> None:
 
     Raises:
         ConfigError: If one is a device, is not UTF-8 or not YAML, is too large, has unlimited
-            aliases, or a duplicate key, of which only the last would count.
+            aliases, a duplicate key, of which only the last would count, or a key that YAML does
+            not read as text, such as `null`.
     """
     for name in settings_files(words):
         file = Path(name)
         with foreign(ConfigError, "the settings cannot be read", where=name):
             if not file.exists() or stat.S_ISFIFO(file.stat().st_mode):
                 continue  # the parser reports this, with the available options
-        read_yaml(file, ConfigError, "the settings cannot be read", unique=True)
+        content = read_yaml(file, ConfigError, "the settings cannot be read", unique=True)
+        for key in _foreign_keys(content):
+            text = "null" if key is None else str(key).lower()
+            raise ConfigError(
+                "a key of the settings is not text to YAML",
+                found=text,
+                expected="the name of an option",
+                where=name,
+                remedy=f"put it in quotes: '{text}':",
+            )
+
+
+def _foreign_keys(content: object) -> Iterator[object]:
+    """Yield keys that are not texts, of a mapping and of those in it."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if not isinstance(key, str):
+                yield key
+            yield from _foreign_keys(value)

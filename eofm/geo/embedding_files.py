@@ -57,6 +57,7 @@ from eofm.formats.parquet import check_table
 from eofm.formats.text import parse_json
 from eofm.geo.embeddings import (
     HIDDEN,
+    MAKE_AGAIN,
     UNREADABLE,
     ChipTable,
     Codes,
@@ -105,6 +106,8 @@ EMB_VERSION: Final = "0.0.1"
 _VECTORS: Final = ("embedding", "embeddings")
 _DATES: Final = ("datetime", "date")
 _CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
+_LINEAR: Final = "linear by dimension"
+_SHARES: Final = frozenset({"valid_share", "cloud_share"})
 _ROWS: Final = 16_384  # of a row group
 _NO_TABLE: Final = "this is not a table of embeddings"
 _EXPECTED: Final = "GeoParquet with a column of lists called embedding or embeddings"
@@ -251,7 +254,7 @@ def emb_metadata(made: Provenance, dim: int) -> dict[str, Any]:
         "embedding_dim": dim,
         "embedding_quantization": "None"
         if made.quantization is Quantization.NONE
-        else f"{made.quantization}, linear by dimension: see the key eofm"
+        else f"{made.quantization}, {_LINEAR}: see the key eofm"
         if made.quantization is Quantization.INT8
         else str(made.quantization),
     }
@@ -294,13 +297,34 @@ def _read_chips(file: Path) -> ChipTable:
     metadata = {k.decode(): v.decode(errors="replace") for k, v in written.items()}
     if "eofm" in metadata:
         made, codes = _own(metadata["eofm"], file)
-        if (codes is None) == (stored.dtype == np.int8):
-            raise ValueError(
-                f"vectors of {stored.dtype} {'without' if codes is None else 'with'} codes"
-            )
+        _check_coded(stored.dtype, file, coded=codes is not None)
     else:
         made, codes = _of_others(metadata, name, table, file), None
+        if _LINEAR in metadata.get("emb", "") or set(table) >= _SHARES:  # eofm wrote it
+            _check_coded(stored.dtype, file, coded=False)
     return ChipTable(_completed(table, file), stored, made, codes)
+
+
+def _check_coded(kind: object, file: Path, *, coded: bool) -> None:
+    """Raise an error if vectors and codes have been separated.
+
+    Other programs copy int8 without its codes, or convert it to floating-point numbers and keep the
+    codes. Their numbers would be taken for vectors.
+
+    Args:
+        kind: Type of the stored numbers.
+        file: The file.
+        coded: Whether there are codes.
+    """
+    if (kind == np.int8) != coded:
+        raise DataError(
+            "another program has separated the vectors from the codes of int8",
+            found=f"vectors of {kind} {'with' if coded else 'without'} codes",
+            expected="int8 with a scale and an offset for each dimension, or numbers without",
+            where=file,
+            remedy="use the original file, or make one without codes, as in: "
+            "eofm embed SCENE --model M --quantization none --out DIR",
+        )
 
 
 def _foreign(file: Path, found: object) -> DataError:
@@ -483,7 +507,7 @@ def read_tiff(file: Path) -> PatchGrid:
     Raises:
         DataError: If the file is damaged, has no georeference, or is an image, not embeddings.
     """
-    with foreign(DataError, UNREADABLE, where=file, passing=(EofmError,)):
+    with foreign(DataError, UNREADABLE, where=file, remedy=MAKE_AGAIN, passing=(EofmError,)):
         with open_geotiff(file) as source:
             check_memory(source, source.height * source.width)
             text = source.tags().get(PROVENANCE)
@@ -498,6 +522,9 @@ def read_tiff(file: Path) -> PatchGrid:
             stored = rioxarray.open_rasterio(file, cache=False, parse_coordinates=False)
         assert isinstance(stored, xr.DataArray)  # noqa: S101 (a list is for files of several sets)
         codes = None
+        coded = set(scales) != {1.0} or set(offsets) != {0.0}
+        if coded or text is not None:  # int8 of others may have none
+            _check_coded(np.dtype(kind), file, coded=coded)
         if kind == "int8":
             codes = Codes(np.array(scales, np.float32), np.array(offsets, np.float32))
         made = Provenance("", "", "", "") if text is None else Provenance.from_json(text, file)
@@ -595,6 +622,7 @@ def read_zarr(folder: Path) -> PatchGrid:
         UNREADABLE,
         expected="Zarr with embedding (dim, y, x), as eofm writes it",
         where=folder,
+        remedy=MAKE_AGAIN,
         passing=(EofmError,),
     ):
         group = zarr.open_group(folder, mode="r", use_consolidated=False)
@@ -605,6 +633,7 @@ def read_zarr(folder: Path) -> PatchGrid:
         valid = data["valid"].to_numpy().astype(np.bool_)
         made = Provenance.from_json(data.attrs["eofm_provenance"], folder)
         codes = None
+        _check_coded(stored.dtype, folder, coded={"scale", "offset"} <= set(data.variables))
         if stored.dtype == np.int8:
             codes = Codes(data["scale"].to_numpy(), data["offset"].to_numpy())
         stored = stored.assign_coords(spatial_ref=data["spatial_ref"])
@@ -702,7 +731,7 @@ def _joined(folder: Path, files: Sequence[Path]) -> ChipTable:
         except EofmError as error:
             error.where = file
             raise
-    with foreign(DataError, UNREADABLE, where=folder):
+    with foreign(DataError, UNREADABLE, where=folder, remedy=MAKE_AGAIN):
         frames = [
             one.table.to_crs(first.crs).assign(scene=file.parent.name)
             for file, one in zip(files, tables, strict=True)

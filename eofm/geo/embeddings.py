@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HIDDEN",
+    "MAKE_AGAIN",
     "NEIGHBOURS",
     "QUANTIZE_FROM",
     "UNREADABLE",
@@ -62,6 +63,7 @@ __all__ = [
 
 HIDDEN: Final = -128  # of int8: missing vector
 UNREADABLE: Final = "the embeddings cannot be read"
+MAKE_AGAIN: Final = "copy them again, or make them again by eofm embed"
 
 
 class Layout(StrEnum):
@@ -445,7 +447,8 @@ class PatchGrid:
         Raises:
             DataError: If they are read from a file that is damaged.
         """
-        with foreign(DataError, UNREADABLE, where=self.stored.encoding.get("source")):
+        source = self.stored.encoding.get("source")
+        with foreign(DataError, UNREADABLE, where=source, remedy=MAKE_AGAIN):
             part = np.moveaxis(self.stored.isel(y=rows).to_numpy(), 0, -1)
         vectors = decoded(part, self.codes)
         vectors[~self.valid[rows]] = np.nan

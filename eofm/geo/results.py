@@ -27,6 +27,7 @@ from rasterio.shutil import copy as copy_raster
 from torch import Tensor
 
 from eofm import __version__
+from eofm.environment import geo_library
 from eofm.errors import ConfigError, DataError
 from eofm.formats.foreign import foreign
 from eofm.formats.text import settings_text
@@ -365,18 +366,19 @@ def write_frame(frame: GeoDataFrame, file: Path) -> Path:
         DataError: If it cannot be written.
     """
     temporary = file.with_name(f"{file.stem}.tmp{file.suffix}")
+    if file.suffix != ".parquet":
+        geo_library("pyogrio", "layers need a library that is not installed", file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        if file.suffix == ".parquet":
-            frame.to_parquet(temporary)
-        else:
-            frame.to_file(temporary, driver="GPKG", layer=file.stem, engine="pyogrio")
-        temporary.replace(file)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            "the layer cannot be written", found=error, where=file, remedy="name another --out"
-        ) from error
+        with foreign(
+            DataError, "the layer cannot be written", where=file, remedy="name another --out"
+        ):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            if file.suffix == ".parquet":
+                frame.to_parquet(temporary)
+            else:
+                frame.to_file(temporary, driver="GPKG", layer=file.stem, engine="pyogrio")
+            temporary.replace(file)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ precedence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -231,7 +232,7 @@ def read_vectors(file: Path) -> VectorLayer:
         raise _without_geometry(file, [name.strip('"') for name in columns], "read_csv")
     path, layer = of_layer(file)
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
-    with foreign(LabelError, "the polygons cannot be read", where=file):
+    with _reading(file):
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         if layer is not None and layer not in layers:
             raise LabelError(
@@ -256,10 +257,21 @@ def read_vectors(file: Path) -> VectorLayer:
         return VectorLayer(file, meta["crs"] or "", shapely.from_wkb(shapes), plain)
 
 
+def _reading(file: Path) -> AbstractContextManager[None]:
+    """Convert every failure of the libraries into one error."""
+    return foreign(
+        LabelError,
+        "the polygons cannot be read",
+        expected=FORMATS,
+        where=file,
+        remedy="copy the file again, or write it again from its source",
+    )
+
+
 def _of_parquet(file: Path) -> VectorLayer:
     """GeoParquet is read by geopandas: GDAL has it in few of its builds."""
     geopandas = polygon_library("geopandas", file)
-    with foreign(LabelError, "the polygons cannot be read", where=file):
+    with _reading(file):
         schema = check_table(file)
         if b"geo" in metadata_of(file):
             return layer_of_frame(geopandas.read_parquet(file), file)

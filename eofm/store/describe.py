@@ -27,7 +27,7 @@ import yaml
 
 from eofm.contract.preprocess import to_grid
 from eofm.errors import DataError, StoreError
-from eofm.io import replacing
+from eofm.io import write_file
 from eofm.report import output, sheets
 from eofm.report.plots import ClassCounts
 from eofm.store.choice import sampled
@@ -294,12 +294,7 @@ def write_card(config: CardConfig) -> DataCard:
             raise DataError(
                 "the card exists already", where=out, remedy="choose another --out, or delete it"
             )
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(out) as file:
-                file.write_text(text, "utf-8")
-        except OSError as error:
-            raise DataError("the card cannot be written", found=error, where=out) from error
+        write_file(out, text.encode())
     return DataCard(text, out)
 
 

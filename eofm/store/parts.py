@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from eofm.contract.imagery import NativeImagery
 from eofm.environment import end_with_parent
 from eofm.errors import StoreError
-from eofm.formats.foreign import opened, sealed
+from eofm.formats.foreign import advice, opened, sealed
 from eofm.formats.text import parse_json
 from eofm.io import replacing, sync_folder, unfinished
 from eofm.store.format import (
@@ -191,7 +191,8 @@ def _on_disk(out: Path) -> Iterator[None]:
             "the store cannot be written",
             found=error.strerror or str(error),
             where=error.filename or out,
-            remedy="free some space, and run the same command again: it resumes where it stopped",
+            remedy=f"{advice(error, 'free some space')}, and run the same command again: it "
+            "resumes where it stopped",
         ) from error
 
 

@@ -21,7 +21,7 @@ from eofm.contract.spec import ImageSpec, Sensor, Statistics, Unit
 from eofm.errors import PixelError, StoreError
 from eofm.formats.foreign import foreign, opened, read_bounded, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
-from eofm.io import replacing
+from eofm.io import write_file
 from eofm.store.choice import held_out, matching, read_ids, sampled, with_ids
 from eofm.store.config import StatsConfig
 from eofm.store.reader import Store
@@ -284,8 +284,7 @@ def make_statistics(config: StatsConfig) -> StatsReport:
     source = f"synthetic: {source}" if store.synthetic else source
     report = StatsReport(file, store.spec, found, source, 0.0 if bins is None else bins.width)
     ids = store.table["id"].take(rows).to_pylist()
-    with replacing(file) as temporary:
-        temporary.write_text(_to_json(report, config, subset_hash(ids)), "utf-8")
+    write_file(file, _to_json(report, config, subset_hash(ids)).encode())
     return report
 
 

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from eofm.contract.imagery import NativeImagery
 from eofm.errors import StoreError
-from eofm.formats.foreign import in_words, line_is_whole, sealed_line
+from eofm.formats.foreign import advice, in_words, line_is_whole, sealed_line
 from eofm.formats.text import parse_json
 from eofm.io import BINARY, Closing, replacing, sync_folder, try_lock, unfinished, write_all
 from eofm.store.format import (
@@ -633,8 +633,8 @@ class StoreWriter(Closing):
                 "the store cannot be written",
                 found=error.strerror or str(error),
                 where=error.filename or self.path,
-                remedy="free some space, and run the same command again: it resumes after "
-                f"{len(self)} images",
+                remedy=f"{advice(error, 'free some space')}, and run the same command again: it "
+                f"resumes after {len(self)} images",
             ) from error
         except BaseException:
             self.close()
@@ -771,6 +771,6 @@ def on_disk(out: Path) -> Iterator[None]:
         raise StoreError(
             "the store cannot be written",
             found=error.strerror or str(error),
-            where=error.filename or out,
-            remedy="free some space, and run the same command again",
+            where=error.filename2 or error.filename or out,  # of a copy: the target
+            remedy=f"{advice(error, 'free some space')}, and run the same command again",
         ) from error

@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 
 from eofm.errors import TrainingError, WeightsError
 from eofm.formats.arrays import read_torch
-from eofm.formats.foreign import foreign
+from eofm.formats.foreign import advice, foreign
 from eofm.io import replacing, unfinished
 from eofm.train.distributed import Stopped, StopRequests, all_gather, all_max
 from eofm.weights.download import hash_file
@@ -86,7 +86,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "the checkpoint cannot be written",
                 found=str(error).strip().splitlines()[0],
                 where=file,
-                remedy="free disk space and resume the run: the previous checkpoint is kept",
+                remedy=f"{advice(error, 'free some space')}, and resume the run: the previous "
+                "checkpoint is kept",
             ) from error
 
 

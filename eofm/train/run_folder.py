@@ -22,7 +22,7 @@ from eofm.errors import ConfigError
 from eofm.formats.arrays import read_torch
 from eofm.formats.foreign import foreign
 from eofm.formats.text import read_yaml, settings_text
-from eofm.io import open_locked, replacing, unfinished
+from eofm.io import open_locked, unfinished, write_file
 from eofm.train.config import DEMO, MonitorConfig, PretrainConfig, RunConfig, TrainerConfig
 
 __all__ = [
@@ -128,12 +128,12 @@ class RunFolder:
         self.write("config.yaml", settings_text(config))
 
     def write(self, name: str, text: str) -> Path:
-        """Write a text file atomically."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        return path
+        """Write a text file atomically.
+
+        Raises:
+            DataError: If it cannot be written.
+        """
+        return write_file(self.path / name, text.encode(), "name another --run.out")
 
 
 _OWNER: Final = ".owner"

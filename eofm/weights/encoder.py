@@ -236,6 +236,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 # -------------------------------------------------------------------------------------- the encoder
 
+_COPY: Final = "copy the whole folder: weights and card belong together"
 _LONGEST: Final = 90  # maximum length of a fact in `repr`
 
 
@@ -616,7 +617,7 @@ def _load_card(path: Path) -> Card:
             remedy="name the folder of an export: runs/<name>/export/student; a run, a checkpoint "
             "and published weights are loaded by eofm.load_weights",
         )
-    content = read_json(path, WeightsError, "the card cannot be read")
+    content = read_json(path, WeightsError, "the card cannot be read", remedy=_COPY)
     if not isinstance(content, dict):
         found = str(content)[:200]
         raise WeightsError("this is not the card of an encoder", found=found, where=path)
@@ -637,5 +638,5 @@ def _load_weights(path: Path) -> bytes:
             found=error,
             expected=WEIGHTS_FILE,
             where=path.parent,
-            remedy="copy the whole folder: weights and card belong together",
+            remedy=_COPY,
         ) from error

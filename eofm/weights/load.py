@@ -351,7 +351,7 @@ def _required(recipe: Recipe | None, found: Reference) -> Recipe:
 def _from_url(url: str, card: str | None, fetched: _Fetch) -> Encoder:
     if urlsplit(url).scheme == "file":
         return _from_file(fetch(url), card, check_hash=fetched.check_hash)
-    name, described, recipe = _describe(card, file_name(url), "")
+    name, described, recipe = _describe(card, file_name(url), "", url)
     path = fetched.get(url, described.sha256)
     return _load_file(
         path, known_sha256(path), described, recipe, name, verified=fetched.check_hash
@@ -366,13 +366,15 @@ def _from_file(path: Path, card: str | None, *, check_hash: bool) -> Encoder:
             remedy="download it first, or name published weights (`eofm models list`)",
         )
     digest = hash_file(path)
-    name, described, recipe = _describe(card, path.name, digest)
+    name, described, recipe = _describe(card, path.name, digest, path)
     if check_hash and described.sha256:
         compare_sha256(digest, described.sha256, path)
     return _load_file(path, digest, described, recipe, name, verified=check_hash)
 
 
-def _describe(card: str | None, filename: str, digest: str) -> tuple[str, WeightCard, Recipe]:
+def _describe(
+    card: str | None, filename: str, digest: str, where: Path | str
+) -> tuple[str, WeightCard, Recipe]:
     """Return the name, card and recipe of a file."""
     if card is not None:
         return card, *find(card)
@@ -386,6 +388,7 @@ def _describe(card: str | None, filename: str, digest: str) -> tuple[str, Weight
         else "these weights are unknown, and so is their recipe",
         found=filename + (f", sha256 {digest[: 2 * FEWEST_DIGITS]}..." if digest else ""),
         expected="the name or the hash of a published file with one card",
+        where=where,
         remedy=f"say which card describes them: load_weights(..., card={example})",
     )
 

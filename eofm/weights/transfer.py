@@ -41,7 +41,7 @@ from urllib.request import (
 
 from eofm import __version__
 from eofm.errors import WeightsError
-from eofm.formats.foreign import foreign
+from eofm.formats.foreign import advice, foreign
 from eofm.formats.text import read_json
 from eofm.terminal import track
 
@@ -511,6 +511,6 @@ def _disk(error: OSError, part: Part) -> WeightsError:
         "the file cannot be written",
         found=error,
         where=part.path,
-        remedy="free some space and try again: it resumes where it stopped; or name another disk "
-        "by EOFM_WEIGHTS or directory=",
+        remedy=f"{advice(error, 'free some space')}, and try again: it resumes where it stopped; "
+        "or name another disk by EOFM_WEIGHTS or directory=",
     )

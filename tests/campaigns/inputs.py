@@ -28,11 +28,14 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "miniatures"))  # as in pyproject.toml
 
+import geopandas
+import kill_writers
 import mutations
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
+import shapely
 import torch
 from affine import Affine
 from miniature_files import Miniature
@@ -55,8 +58,8 @@ from eofm.formats.foreign import sealed, sealed_line
 from eofm.geo.cells import cells_of
 from eofm.geo.embedding.job import Work
 from eofm.geo.embedding_files import open_embeddings, write_chips, write_tiff, write_zarr
-from eofm.geo.embeddings import ChipTable, Codes, Quantization, patch_grid
-from eofm.geo.places import classes_of, read_labels
+from eofm.geo.embeddings import ChipTable, Codes, Provenance, Quantization, patch_grid
+from eofm.geo.places import classes_of, read_labels, read_places
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.jobs import SceneOptions, find_scenes
 from eofm.landcover.maps import find_maps
@@ -563,10 +566,86 @@ def _read_embeddings(file: Path) -> object:
     return said, repr(found.grid)
 
 
+def _product(folder: Path, name: str) -> Path:
+    """Write a file as Earth Index (points, `emb`) or Clay (boxes, `embeddings`) publishes it."""
+    vectors = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32).tolist()
+    index = name == "21MNT.parquet"
+    columns: dict[str, object] = {"id": list("abcdef"), "embedding": vectors}
+    if not index:
+        dates = np.array(["2022-06-10"] * 6, "datetime64[s]")
+        columns = {"index": range(6), "source_url": ["s3://a.tif"] * 6, "date": dates, "embeddings": vectors}  # fmt: skip
+    places = [shapely.Point(9 + i / 300, 48) for i in range(6)]
+    shapes = places if index else [place.buffer(0.001, cap_style="square") for place in places]
+    frame = geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:4326")
+    frame.to_parquet(folder / name)
+    if not index:
+        return _with_metadata(folder / name, b"geo")
+    emb = {
+        "version": "0.0.1", "license": "CC-BY-4.0", "embedding_dim": 4, "embedding_quantization": "None",
+        "model": {"id": "softcon", "version": "2.0.0", "config": "class token"},
+        "start_datetime": "2023-01-01T00:00:00Z", "end_datetime": "2024-01-01T00:00:00Z",
+        "datasets": [{"dataset_source": "https://x", "dataset_name": "mosaics"}],
+    }  # fmt: skip
+    table = pq.read_table(folder / name)
+    metadata = {b"geo": table.schema.metadata[b"geo"], b"emb": json.dumps(emb).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), folder / name)
+    return folder / name
+
+
+def _alpha_earth(folder: Path) -> Path:
+    """Write vectors of another program: 64 bands of int8, without provenance."""
+    bands = np.random.default_rng(0).integers(-127, 128, (64, 8, 8)).astype(np.int8)
+    with rasterio.open(
+        folder / "theirs.tif", "w", driver="GTiff", width=8, height=8, count=64, dtype="int8",
+        crs="EPSG:32632", transform=Affine(10, 0, 5e5, 0, -10, 5.4e6), nodata=-128,
+    ) as dataset:  # fmt: skip
+        dataset.write(bands)
+    return folder / "theirs.tif"
+
+
+def _provenance(folder: Path) -> Path:
+    patches, _ = world(size=(6, 6), dim=4)
+    return _written("provenance.json", patches.provenance.to_json())(folder)
+
+
+def _stac_of_vectors(name: str) -> Callable[[Path], Path]:
+    """The item, collection or model that `eofm embed` writes."""
+
+    def make(folder: Path) -> Path:
+        kill_writers.write_scene(folder / "scene.tif", kill_writers.texture(64, 96))
+        model = save_encoder(kill_writers.scene_encoder(), folder / "embedder")
+        assert model.sha256
+        kill_writers.embed(
+            kill_writers.embed_config(folder / "scene.tif", str(folder / "embedder"), folder / "out", batch=2, chips=16)
+        )  # fmt: skip
+        return folder / "out" / name
+
+    return make
+
+
+def _never(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Let a reader refuse what is not for it: no spoiled file may be accepted, or end otherwise."""
+
+    def refuse(file: Path) -> object:
+        try:
+            return read(file)
+        except EofmError:
+            return "refused"
+
+    return refuse
+
+
+def _read_plain_places(file: Path) -> object:
+    places = read_places(file)
+    return places.crs.to_wkt(), [shape.wkb for shape in _CELLS.own(places)]
+
+
 def _polygons(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         patches, truth = world(size=(32, 32), dim=4)
         frame = drawn(patches, truth)
+        if name.startswith("points"):
+            frame.geometry = frame.geometry.centroid
         if name.endswith(".parquet"):
             frame.to_parquet(folder / name)
         elif name.endswith(".geojson"):
@@ -585,6 +664,10 @@ def _read_polygons(file: Path) -> object:
     places = read_labels(file, "class")
     shapes = _CELLS.own(places)
     return places.values, classes_of([places]), places.crs.to_wkt(), [s.wkb for s in shapes]
+
+
+def _read_provenance(file: Path) -> object:
+    return Provenance.from_json(file.read_bytes().decode(errors="replace"), file)
 
 
 def _work(folder: Path) -> Path:
@@ -630,14 +713,18 @@ def _read_record_of_run(file: Path) -> object:
     return repr(record.steps), record.results, record.environment, page.verdict.split(" was ")[0]
 
 
-def _read_words(file: Path) -> object:
-    """The settings that a command line names."""
-    try:
-        return parse("map", ["--config", str(file)])
-    except UsageError as error:  # status 2, in words
-        raise DataError(str(error), where=file) from error
-    except SystemExit as error:
-        raise RuntimeError("the parser ended the process") from error
+def _words_of(verb: str) -> Callable[[Path], object]:
+    """Read the settings of a verb as its command line does."""
+
+    def read(file: Path) -> object:
+        try:
+            return parse(verb, ["--config", str(file)])
+        except UsageError as error:  # status 2, in words
+            raise DataError(str(error), where=file) from error
+        except SystemExit as error:
+            raise RuntimeError("the parser ended the process") from error
+
+    return read
 
 
 _WORDS: Final = """embeddings: vectors
@@ -647,6 +734,13 @@ block: 560.0
 probe: linear
 folds: 5
 """
+
+_OF_VERBS: Final = {
+    "embed": "scenes: [scene.tif]\nmodel: softcon_vits14_s2\nsensor: s2-l2a\nunit: dn\nchips: 32\nbatch: 8\nmin_valid: 0.5\nout: emb\n",
+    "search": "embeddings: emb\nlike: [a.gpkg]\nunlike: [b.gpkg]\ntop: 20\nout: found\n",
+    "change": "before: a.tif\nafter: b.tif\n'null': [c.tif, d.tif]\nrate: 0.01\nwindow: 33\nsmallest: 1\n",
+    "explore": "embeddings: emb\ndimensions: 16\nout: x.html\n",
+}  # fmt: skip
 
 CASES: Final[Mapping[str, Case]] = {
     "store: spec.json": Case(lambda d: _store(d) / "spec.json", _read_store, mutations.of_json, True, _forge_json),
@@ -694,7 +788,25 @@ CASES: Final[Mapping[str, Case]] = {
     "run: config.yaml": Case(_run_settings, _read_run, mutations.of_text),
     "run: results.json": Case(lambda d: _run_record(d, "results.json"), _read_record_of_run, mutations.of_json, True, _forge_json),
     "run: metrics.jsonl": Case(lambda d: _run_record(d, "metrics.jsonl"), _read_record_of_run, mutations.of_text, True),
-    "settings of a verb": Case(_written("s.yaml", _WORDS), _read_words, mutations.of_text),
+    "settings of a verb": Case(_written("s.yaml", _WORDS), _words_of("map"), mutations.of_text),
+    **{
+        f"settings of {verb}": Case(_written("s.yaml", text), _words_of(verb), mutations.of_text)
+        for verb, text in _OF_VERBS.items()
+    },
+    "vectors of Earth Index": Case(lambda d: _product(d, "21MNT.parquet"), _read_embeddings, mutations.of_parquet),
+    "vectors of Clay": Case(lambda d: _product(d, "03WVN.gpq"), _read_embeddings, mutations.of_parquet),
+    "vectors of AlphaEarth": Case(_alpha_earth, _read_embeddings, mutations.of_bytes),
+    "provenance of vectors": Case(_provenance, _read_provenance, mutations.of_json),
+    "patches.zarr: valid/zarr.json": Case(lambda d: _patches(d, "valid/zarr.json"), _read_embeddings, mutations.of_json),
+    "patches.zarr: valid/c/0/0": Case(lambda d: _patches(d, "valid/c/0/0"), _read_embeddings, mutations.of_bytes),
+    "patches.zarr: spatial_ref/zarr.json": Case(lambda d: _patches(d, "spatial_ref/zarr.json"), _read_embeddings, mutations.of_json),
+    "patches.zarr: y/c/0": Case(lambda d: _patches(d, "y/c/0"), _read_embeddings, mutations.of_bytes),
+    "places.gpkg": Case(_polygons("points.gpkg"), _read_plain_places, mutations.of_bytes),
+    "places.geojson": Case(_polygons("points.geojson"), _read_plain_places, mutations.of_json),
+    "places.fgb": Case(_polygons("points.fgb"), _read_plain_places, mutations.of_bytes),
+    "places.shp": Case(_polygons("points.shp"), _read_plain_places, mutations.of_bytes),
+    "STAC item of vectors": Case(_stac_of_vectors("chips.item.json"), _never(lambda f: repr(open_stac(f, sensor=Sensor.S2_L2A))), mutations.of_json),
+    "STAC item of a model": Case(_stac_of_vectors("model.json"), _never(lambda f: repr(open_stac(f, sensor=Sensor.S2_L2A))), mutations.of_json),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eofm.cli import main
+from eofm.cli import main, parse
 from eofm.errors import ConfigError, DataError
 from eofm.formats.text import YAML_BYTES, parse_yaml, read_json, read_yaml, split_lines
 
@@ -141,6 +141,25 @@ def test_bad_settings(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[st
         assert "the settings cannot be read" in said
         assert str(file) in said
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("key", ["null", "true", "3"])
+def test_a_key_that_is_no_text_to_yaml(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`eofm change` has an option `null`: "Key must be a string, got: None". The quotes help."""
+    file = tmp_path / "x.yaml"
+    file.write_text(f"before: a.tif\nafter: b.tif\n{key}: [c.tif, d.tif]\n")
+
+    assert 1 == main(["change", "--config", str(file)])
+
+    said = capsys.readouterr().err
+    quoted = said.partition("quotes: ")[2].splitlines()[0]
+    assert f"'{key}':" == quoted
+    file.write_text(file.read_text().replace(f"{key}:", quoted))
+    if key == "null":
+        found = parse("change", ["--config", str(file)])
+        assert ["c.tif", "d.tif"] == found.null  # type: ignore[attr-defined]
 
 
 def test_settings_from_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rasterio.crs import CRS
 
 from eofm.cli import main
 from eofm.contract.spec import SENSOR_BANDS, Sensor
+from eofm.environment import geo_library
 from eofm.errors import ConfigError, DataError, RasterError, SpecError
 from eofm.geo.embedding_files import (
     open_chips,
@@ -379,6 +381,19 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert caught.value.remedy == 'pip install "eofm[geo]"'
 
 
+def test_a_library_that_cannot_be_loaded_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little memory it was "not installed"."""
+
+    def refuse(name: str) -> None:
+        raise ImportError("libgdal.so: failed to map segment", name=name)
+
+    monkeypatch.setattr("eofm.environment.importlib.import_module", refuse)
+    with pytest.raises(ConfigError, match="pyogrio is installed, but cannot be imported") as caught:
+        geo_library("pyogrio", "polygons need libraries that are not installed")
+
+    assert "free memory" in str(caught.value.remedy)
+
+
 # ------------------------------------------------------------------------------------ damage
 
 
@@ -414,6 +429,93 @@ def test_codes_of_other_vectors_are_refused(
 
     with pytest.raises(DataError, match=words):
         open_chips(rewritten(tmp_path / "chips.parquet", **said))
+
+
+def copied_by_geopandas(folder: Path) -> Path:
+    """Copy int8 chips with geopandas, which drops the codes with the key `eofm`."""
+    plain = chips()
+    made = replace(MADE, quantization=Quantization.INT8)
+    coded = replace(plain, stored=CODES.encode(plain.vectors), codes=CODES, provenance=made)
+    write_chips(folder / "chips.parquet", [coded])
+    geopandas.read_parquet(folder / "chips.parquet").to_parquet(folder / "copy.parquet")
+    return folder / "copy.parquet"
+
+
+def without_eofm(folder: Path) -> Path:
+    """Copy int8 chips with the metadata that other programs know, and two columns."""
+    copied_by_geopandas(folder)
+    metadata = pq.read_metadata(folder / "chips.parquet").metadata
+    kept = {key: metadata[key] for key in (b"geo", b"emb")}
+    table = pq.read_table(folder / "chips.parquet", columns=["id", "geometry", "bbox", "embedding"])
+    table = table.replace_schema_metadata(kept)
+    pq.write_table(table, folder / "copy.parquet")
+    return folder / "copy.parquet"
+
+
+def copied_by_rasterio(folder: Path, kind: str = "int8") -> Path:
+    """Copy int8 patches without their codes, or convert them and keep the codes."""
+    write_tiff(folder / "patches.tif", patches(coded=True))
+    with rasterio.open(folder / "patches.tif") as source:
+        names = ("height", "width", "count", "crs", "transform", "nodata")
+        profile = {name: source.profile[name] for name in names}
+        with rasterio.open(folder / "copy.tif", "w", driver="GTiff", dtype=kind, **profile) as out:
+            out.write(source.read().astype(kind))
+            out.update_tags(**source.tags())
+            if kind != "int8":
+                out.scales, out.offsets = source.scales, source.offsets
+    return folder / "copy.tif"
+
+
+def converted_by_xarray(folder: Path) -> Path:
+    """Convert int8 patches in Zarr, and keep the codes."""
+    write_zarr(folder / "patches.zarr", patches(coded=True))
+    data = xr.open_zarr(folder / "patches.zarr", consolidated=False, mask_and_scale=False)
+    data["embedding"] = data["embedding"].astype("float32")
+    for variable in data.variables.values():
+        variable.encoding = {}
+    data.to_zarr(folder / "copy.zarr", consolidated=False)
+    return folder / "copy.zarr"
+
+
+@pytest.mark.parametrize(
+    ("copy", "words"),
+    [
+        (copied_by_geopandas, "int8 without codes"),
+        (without_eofm, "int8 without codes"),
+        (copied_by_rasterio, "int8 without codes"),
+        (lambda folder: copied_by_rasterio(folder, "float32"), "float32 with codes"),
+        (converted_by_xarray, "float32 with codes"),
+    ],
+)
+def test_vectors_and_codes_that_were_separated_are_refused(
+    copy: Callable[[Path], Path], words: str, tmp_path: Path
+) -> None:
+    """The codes themselves were taken for vectors, without a word."""
+    with pytest.raises(DataError, match="separated the vectors from the codes") as caught:
+        open_embeddings(copy(tmp_path))
+
+    assert words in str(caught.value.found)
+
+
+def test_vectors_without_codes_are_made_as_the_error_says(tmp_path: Path) -> None:
+    """The command of the remedy makes a file that geopandas can copy."""
+    file = raster(tmp_path / "scene.tif", 13, "uint16")
+    with rasterio.open(file, "r+") as target:
+        target.write(np.random.default_rng(1).integers(100, 4_000, (13, 64, 64)).astype("uint16"))
+        target.descriptions = tuple(SENSOR_BANDS[Sensor.S2_L1C])
+        target.transform = Affine(10, 0, 5e5, 0, -10, 5e6)
+    with pytest.raises(DataError) as caught:
+        open_embeddings(copied_by_geopandas(tmp_path))
+    words = shlex.split(str(caught.value.remedy).partition("eofm ")[2])
+    stated = {"SCENE": str(file), "M": "random:vit-tiny-14", "DIR": str(tmp_path / "out")}
+    scene = ["--sensor", "s2-l1c", "--unit", "dn", "--force", "pixels"]
+
+    assert 0 == main([stated.get(word, word) for word in words] + scene)
+
+    made = tmp_path / "out" / "chips.parquet"
+    geopandas.read_parquet(made).to_parquet(tmp_path / "again.parquet")
+    again = open_chips(tmp_path / "again.parquet")
+    np.testing.assert_array_equal(open_chips(made).vectors, again.vectors)
 
 
 def test_a_damaged_chunk_is_named_when_it_is_read(tmp_path: Path) -> None:
@@ -464,3 +566,16 @@ def test_embeddings_that_are_not_there(tmp_path: Path, write_tif) -> None:
     stated = ["--sensor", "s2-l2a", "--unit", "dn", "--size", "28", "--force", "pixels", "scale"]
     assert 0 == main([*(given.get(word, word) for word in words), *stated])
     assert 4 == len(open_embeddings(tmp_path / "emb"))
+
+
+def test_a_truncated_grid_has_the_words_of_gdal(tmp_path: Path) -> None:
+    """It was "read failed, see previous exception", without a remedy."""
+    file = tmp_path / "patches.tif"
+    write_tiff(file, patches())
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    with pytest.raises(DataError) as caught:
+        open_patches(file).rows(slice(None))
+
+    assert "previous exception" not in str(caught.value)
+    assert caught.value.remedy

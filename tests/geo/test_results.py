@@ -198,3 +198,22 @@ def test_a_raster_that_gdal_cannot_write_is_one_error(
         embedding_files.write_tiff(tmp_path / "b.tif", patches)
 
     assert "writing tag data" in str(caught.value.found)
+
+
+def test_a_library_that_cannot_be_loaded_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With little memory, the layer of `eofm change` ended in a traceback of geopandas."""
+    patches, truth = world(size=(24, 24))
+    frame = drawn(patches, truth)
+    (tmp_path / "a.gpkg").write_text("before")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ImportError("libgdal.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(geopandas.GeoDataFrame, "to_file", refuse)
+    with pytest.raises(DataError, match="layer cannot be written") as caught:
+        results.write_frame(frame, tmp_path / "a.gpkg")
+
+    assert "failed to map segment" in str(caught.value.found)
+    assert "before" == (tmp_path / "a.gpkg").read_text()

@@ -387,7 +387,7 @@ def test_a_spike_is_repaired_by_the_remedy(tmp_path: Path) -> None:
 def test_a_table_of_text_is_made_into_points(tmp_path: Path) -> None:
     """CSV was said to have no layers; the command that is printed makes a layer of it."""
     (tmp_path / "my points.csv").write_text("x,y,class\n9.0,48.7,wood\n9.1,48.8,moor\n")
-    with pytest.raises(LabelError, match="table without geometry") as refused:
+    with pytest.raises(LabelError, match="without geometry") as refused:
         read_vectors(tmp_path / "my points.csv")
     command = shlex.split(str(refused.value.remedy).partition("longitude and latitude: ")[2])
     subprocess.run([sys.executable, *command[1:]], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from unsealed import edit_store, remedies, unseal_store
 
 from eofm.cli import main
 from eofm.contract.spec import Unit
-from eofm.errors import ConfigError, PixelError, StoreError
+from eofm.errors import ConfigError, DataError, PixelError, StoreError
 from eofm.store.choice import held_out
 from eofm.store.config import (
     MergeConfig,
@@ -40,7 +41,7 @@ from eofm.store.stats import (
     make_statistics,
     read_statistics,
 )
-from eofm.store.writer import StoreWriter
+from eofm.store.writer import StoreWriter, on_disk
 
 # ------------------------------------------------------------------------------- verify
 
@@ -289,6 +290,28 @@ def test_statistics_of_decibels(tmp_path: Path, radar_miniature) -> None:
     assert "listed in ids.txt, a sample of 3: 3 of 6 images" in report.describe()
     assert 0.01 == json.loads(out.read_text())["percentile_bin_width"]
     assert not (store.path / "stats.json").exists()
+
+
+def test_statistics_that_cannot_be_written(tmp_path: Path, miniature) -> None:
+    """They ended in an OSError; so did no other file of a verb."""
+    store = miniature.store(tmp_path / "s", 2)
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        make_statistics(StatsConfig(str(store), out=str(tmp_path / "file" / "stats.json")))
+
+    assert "name another --out" == caught.value.remedy
+
+
+def test_a_disk_that_is_full_is_that_of_the_copy(tmp_path: Path) -> None:
+    """An error of a copy names its source first."""
+    source, target = tmp_path / "from" / "10m.npy", tmp_path / "to" / "10m.npy"
+
+    with pytest.raises(StoreError, match="cannot be written") as caught, on_disk(target.parent):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    assert str(target) == caught.value.where
+    assert "free some space" in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"name": "x", "sensor": "s9"}'])

@@ -16,7 +16,7 @@ from pretrain_settings import with_groups
 from torch import nn
 
 from eofm.cli import main
-from eofm.errors import ConfigError
+from eofm.errors import ConfigError, DataError
 from eofm.train import checkpoint
 from eofm.train.checkpoint import AtomicCheckpointIO, Checkpoints, RandomStates, keep_as
 from eofm.train.config import PretrainConfig, RunConfig
@@ -235,7 +235,7 @@ def test_a_full_disk_ends_the_run_with_one_message(
     assert 1 == status
     said = capsys.readouterr().err
     assert "eofm pretrain: error: the checkpoint cannot be written" in said
-    assert "free disk space and resume the run" in said
+    assert "free some space, and resume the run" in said
     assert {"last.ckpt": 4, "best.ckpt": 4} == saved_in(short)
 
 
@@ -313,6 +313,17 @@ def test_auto_starts_what_has_not_begun(short: PretrainConfig) -> None:
     assert open_folder(auto)[1].run.resume is True
     with pytest.raises(ConfigError, match="found again by its folder"):
         open_folder(with_groups(auto, run={"out": None}))
+
+
+def test_a_run_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A full disk ended it in words that named no file."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        RunFolder(tmp_path / "file").write("plan.txt", "x")
+
+    assert tmp_path / "file" / "plan.txt" == caught.value.where
+    assert "name another --run.out" == caught.value.remedy
 
 
 def test_a_run_goes_on_with_other_machines_but_the_same_objective(short: PretrainConfig) -> None:

@@ -346,6 +346,7 @@ def test_an_export_and_a_file_like_another(small_files: Mapping[str, Path], tmp_
     with pytest.raises(WeightsError, match="are unknown") as caught:
         load_weights(unknown)
     assert "card=" in str(caught.value.remedy)
+    assert str(unknown) == str(caught.value.where)
 
 
 def test_names_go_before_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

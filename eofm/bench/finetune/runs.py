@@ -49,7 +49,7 @@ from eofm.datasets.base import Task
 from eofm.datasets.images.chips import Chip, Chips
 from eofm.errors import ConfigError, DataError, PixelError, TrainingError, WeightsError
 from eofm.formats.arrays import read_torch
-from eofm.formats.foreign import foreign, opened, read_bounded, sealed
+from eofm.formats.foreign import advice, foreign, opened, read_bounded, sealed
 from eofm.formats.text import JSON_BYTES, parse_json
 from eofm.io import replacing
 from eofm.networks.state import state_sha256
@@ -158,7 +158,7 @@ class RateJournal:
                 "what was trained cannot be kept",
                 found=error,
                 where=self.folder,
-                remedy="free space on the disk, and run the same command again",
+                remedy=f"{advice(error, 'free some space')}, and run the same command again",
             ) from error
 
     def best(self) -> Choice:

@@ -52,7 +52,7 @@ from eofm.errors import (
     SpecMismatch,
     WeightsError,
 )
-from eofm.formats.foreign import foreign, opened, sealed
+from eofm.formats.foreign import advice, foreign, opened, sealed
 from eofm.formats.text import read_json
 from eofm.geo.embedding.config import EmbedConfig
 from eofm.geo.embedding.windows import GroundPixels, GroundReader, SceneGround
@@ -626,8 +626,8 @@ def writable(folder: Path) -> Iterator[None]:
             "the embeddings cannot be written",
             found=error.strerror or error,
             where=folder,
-            remedy="free space on the disk, or name another folder with --out; what is finished is "
-            "kept, and the same command resumes it",
+            remedy=f"{advice(error, 'free some space')}, or name another folder with --out; what "
+            "is finished is kept, and the same command resumes it",
         ) from error
 
 

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 import lightning as L
 
 from eofm.errors import ConfigError, EofmError, TrainingError
-from eofm.formats.foreign import CRC, line_is_whole, sealed_line
+from eofm.formats.foreign import CRC, advice, line_is_whole, sealed_line
 from eofm.formats.text import parse_json, split_lines
 from eofm.io import replacing
 from eofm.terminal import notice
@@ -387,7 +387,8 @@ def _on_disk(file: Path) -> Iterator[None]:
             "the log of the run cannot be written",
             found=error.strerror or error,
             where=file,
-            remedy="free space and resume the run from its last checkpoint: --run.resume true",
+            remedy=f"{advice(error, 'free some space')}, and resume the run from its last "
+            "checkpoint: --run.resume true",
         ) from error
 
 
