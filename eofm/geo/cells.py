@@ -415,7 +415,7 @@ def _near_ground(places: LabelledPlaces, extent: Grid) -> NDArray[np.object_]:
     ]
     shapes = places.shapes.copy()
     meets = np.any([shapely.intersects(shapes, frame) for frame in frames], axis=0)
-    for number in np.flatnonzero(meets).tolist():
+    for number in np.flatnonzero(meets & ~shapely.covered_by(shapes, frames[0])).tolist():
         parts = [
             shapely.transform(
                 shapely.intersection(shapes[number], frame), lambda xy, by=by: xy - (by, 0.0)

@@ -86,9 +86,16 @@ def percent(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
     if not estimate.has_interval:
-        return f"{100 * estimate.value:.0f} %"
-    low, high = 100 * estimate.low, 100 * estimate.high
-    return f"{100 * estimate.value:.0f} % ({low:.0f} to {high:.0f})"
+        return f"{_whole(estimate.value)} %"
+    return f"{_whole(estimate.value)} % ({_whole(estimate.low)} to {_whole(estimate.high)})"
+
+
+def _whole(share: float) -> str:
+    """Return whole per cent, but no 0 or 100 that rounding alone has made."""
+    text = f"{100 * share:.0f}"
+    if text in {"0", "100"} and 0 < share < 1:
+        return f"{min(max(100 * share, 0.1), 99.9):.1f}"
+    return text
 
 
 def verdict(learnt: LearntMap) -> str:

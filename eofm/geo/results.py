@@ -523,21 +523,34 @@ def scene_picture(scene: Scene, grid: Grid) -> ScenePicture:
         grid: Grid of the image, in any CRS.
 
     Raises:
-        RasterError: If the scene has no georeference, or a file is damaged.
+        DataError: If the scene is of other ground.
+        RasterError: If it has no georeference, or a file is damaged.
     """
     composite = composite_for(scene.spec)
     with _shown(scene, composite).open() as opened:
         shares = _sampled(opened, composite, grid)
-    ((pixels,), stretch) = _coloured([shares], composite)
+    ((pixels,), stretch) = _coloured(scene, [shares], composite)
     return ScenePicture(pixels, stretch)
 
 
 def _coloured(
-    shares: Sequence[NDArray[np.float32]], composite: Composite
+    scene: Scene, shares: Sequence[NDArray[np.float32]], composite: Composite
 ) -> tuple[list[NDArray[np.float32]], str]:
-    """Return images of shares of a composite's range, with their common stretch described."""
+    """Return images of shares of a composite's range, with their common stretch described.
+
+    Raises:
+        DataError: If no pixel of the scene is valid there.
+    """
     flat = np.concatenate([each.reshape(-1, 3) for each in shares])
-    own = stretch_of(torch.from_numpy(flat[np.isfinite(flat).all(axis=1)]))
+    seen = np.isfinite(flat).all(axis=1)
+    if not seen.any():
+        raise DataError(
+            "the scene shows nothing of the ground of the embeddings",
+            found="no valid pixel there",
+            where=scene.name,
+            remedy="name the scene that was embedded, or no scene",
+        )
+    own = stretch_of(torch.from_numpy(flat[seen]))
     low = np.array(own.low, np.float32)
     span = np.array(own.high, np.float32) - low
     pictures = [((each - low) / span).clip(0, 1) for each in shares]
@@ -601,7 +614,8 @@ def cell_pictures(scene: Scene, cells: Cells, which: Index) -> tuple[list[Tensor
         which: Their numbers.
 
     Raises:
-        RasterError: If the scene has no georeference, or a file is damaged.
+        DataError: If the scene is of other ground.
+        RasterError: If it has no georeference, or a file is damaged.
     """
     import shapely
 
@@ -609,7 +623,7 @@ def cell_pictures(scene: Scene, cells: Cells, which: Index) -> tuple[list[Tensor
     composite = composite_for(scene.spec)
     with _shown(scene, composite).open() as opened:
         shares = [_sampled(opened, composite, _around(box, cells.crs)) for box in bounds.tolist()]
-    pictures, stretch = _coloured(shares, composite)
+    pictures, stretch = _coloured(scene, shares, composite)
     return [torch.from_numpy(picture) for picture in pictures], stretch
 
 

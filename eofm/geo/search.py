@@ -33,10 +33,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
     from eofm.geo.places import PlacesLike
+    from eofm.raster.scene import Scene
 
 __all__ = ["ScoreKind", "SearchResult", "best", "run_search", "scan", "scan_codes", "search"]
 
@@ -414,19 +416,11 @@ def _run(config: SearchConfig) -> ResultFiles:
         unlike=config.unlike,
     )
     folder, ranked = Path(config.out), found.ranked(config.top)
+    sheet = _sheet(found, ranked, scene) if scene is not None and len(ranked) else None
     files = [write_frame(ranked, folder / f"ranked.{end}") for end in ("gpkg", "parquet")]
     files += _raster(found, folder)
-    if scene is not None and len(ranked):
-        shown = np.concatenate([found.examples[:1], ranked["cell"].to_numpy()[:_SHOWN]])
-        pictures, stretch = cell_pictures(scene, found.cells, np.asarray(shown, np.int64))
-        numbered = enumerate(ranked["score"].tolist()[:_SHOWN], 1)
-        heads = ["an example", *(f"{number}: {score:.3f}" for number, score in numbered)]
-        columns = {head: [one] for head, one in zip(heads, pictures, strict=True)}
-        caption = f"{found.kind}; images show three sides of a cell" + (
-            f"; {stretch}" * bool(stretch)
-        )
-        figure = contact_sheet(columns, [caption], f"the best of {scene.name}")
-        files.append(output.save(figure, folder / "sheet.png"))
+    if sheet is not None:
+        files.append(sheet(folder / "sheet.png"))
     record = {
         "settings": asdict(config),
         "provenance": json.loads(found.cells.made.to_json()),
@@ -438,6 +432,17 @@ def _run(config: SearchConfig) -> ResultFiles:
     files.append(write_settings(config, folder / CONFIG))
     drop_earlier(folder, ("score.tif", "score.qml", "sheet.png"), files)
     return ResultFiles(folder, _listing(found, ranked), tuple(files))
+
+
+def _sheet(found: SearchResult, ranked: GeoDataFrame, scene: Scene) -> Callable[[Path], Path]:
+    """Draw images of an example and of the best cells, and return what saves them."""
+    shown = np.concatenate([found.examples[:1], ranked["cell"].to_numpy()[:_SHOWN]])
+    pictures, stretch = cell_pictures(scene, found.cells, np.asarray(shown, np.int64))
+    numbered = enumerate(ranked["score"].tolist()[:_SHOWN], 1)
+    heads = ["an example", *(f"{number}: {score:.3f}" for number, score in numbered)]
+    columns = {head: [one] for head, one in zip(heads, pictures, strict=True)}
+    caption = f"{found.kind}; images show three sides of a cell" + f"; {stretch}" * bool(stretch)
+    return partial(output.save, contact_sheet(columns, [caption], f"the best of {scene.name}"))
 
 
 def _raster(found: SearchResult, folder: Path) -> list[Path]:

@@ -121,11 +121,63 @@ class _Drawn:
 
 @dataclass(frozen=True, eq=False)
 class _Covers:
-    """Overlap of parts of features with cells, one entry per touching pair."""
+    """Overlap of parts of features with cells, one entry per touching pair.
+
+    `pieces` are the ground in common, without coordinates where a cell is covered whole.
+    """
 
     cells: Index
     parts: Index
     shares: NDArray[np.float64]
+    pieces: NDArray[np.object_]
+
+    def by_class(self, labels: Index, classes: int) -> tuple[Index, NDArray[np.float64]]:
+        """Return the touched cells, and the share of each that each class covers, (n, classes).
+
+        Ground that several polygons of a class cover counts once.
+
+        Args:
+            labels: Class of each entry.
+            classes: Number of classes.
+        """
+        import shapely
+
+        numbers, place = np.unique(self.cells, return_inverse=True)
+        key = place * classes + labels
+        table = np.bincount(key, self.shares, len(numbers) * classes).astype(np.float64)
+        whole = np.bincount(key, self.shares >= 1, len(table)) > 0
+        order = np.flatnonzero(~whole[key])
+        order = order[np.argsort(key[order], kind="stable")]
+        for entries in _overlapping(self.pieces, order, key[order]):
+            first, pieces = entries[0], self.pieces[entries]
+            once = shapely.area(shapely.union_all(pieces)) / shapely.area(pieces[0])
+            once *= self.shares[first]
+            if table[key[first]] - once > _TOUCH:
+                table[key[first]] = once
+        table[whole] = 1.0
+        return numbers, table.reshape(-1, classes)
+
+
+def _overlapping(pieces: NDArray[np.object_], order: Index, groups: Index) -> list[Index]:
+    """Return the entries of each group in which the bounding boxes of two pieces overlap.
+
+    Args:
+        pieces: Ground of each entry.
+        order: Entries, group by group, (n,).
+        groups: Group of each, (n,), in ascending order.
+    """
+    import shapely
+
+    _, start, size = np.unique(groups, return_index=True, return_counts=True)
+    group = np.repeat(np.arange(len(size)), size)
+    edges = shapely.bounds(pieces[order])
+    found = np.zeros(len(size), np.bool_)
+    for step in range(1, int(size.max(initial=1))):
+        one, other = edges[:-step], edges[step:]
+        low, high = np.maximum(one[:, :2], other[:, :2]), np.minimum(one[:, 2:], other[:, 2:])
+        meet = (high > low).all(axis=1) & (group[step:] == group[:-step])
+        found[group[step:][meet]] = True
+    return [order[start[n] : start[n] + size[n]] for n in np.flatnonzero(found).tolist()]
 
 
 def label_cells(
@@ -196,8 +248,8 @@ def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
     covers = _covers(cells, [places])
     if not len(covers.cells):
         raise _outside(cells, [places])
-    numbers, place = np.unique(covers.cells, return_inverse=True)
-    shares = np.bincount(place, covers.shares)
+    numbers, table = covers.by_class(np.zeros_like(covers.cells), 1)
+    shares = table[:, 0]
     under = numbers[shares >= purity]
     if not len(under):
         raise LabelError(
@@ -214,7 +266,7 @@ def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
 def _covers(cells: Cells, layers: Sequence[LabelledPlaces]) -> _Covers:
     import shapely
 
-    found: list[tuple[Index, Index, NDArray[np.float64]]] = []
+    found: list[tuple[Index, Index, NDArray[np.float64], NDArray[np.object_]]] = []
     first = 0
     for layer in layers:
         shapes = cells.own(layer)
@@ -225,18 +277,21 @@ def _covers(cells: Cells, layers: Sequence[LabelledPlaces]) -> _Covers:
             for index, boxes in cells.near(shape):
                 share = np.where(shapely.covers(shape, boxes), 1.0, 0.0)
                 cut = (share == 0) & shapely.intersects(shape, boxes)
+                pieces = np.full(len(index), None, object)
                 if shape.geom_type == "Point":
                     share[cut] = 1.0
                 else:
                     part = shapely.intersection(shape, boxes[cut])
                     share[cut] = shapely.area(part) / shapely.area(boxes[cut])
+                    pieces[cut] = part
                 touched = share > _TOUCH
                 there = index[touched]
-                found.append((there, np.full(len(there), number, np.int64), share[touched]))
+                part_of = np.full(len(there), number, np.int64)
+                found.append((there, part_of, share[touched], pieces[touched]))
         first += len(shapes)
     if not found:
         nothing = np.zeros(0, np.int64)
-        return _Covers(nothing, nothing, np.zeros(0))
+        return _Covers(nothing, nothing, np.zeros(0), np.zeros(0, object))
     return _Covers(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
@@ -245,9 +300,9 @@ def _pure(
 ) -> tuple[tuple[Index, Index, NDArray[np.float64], Index], int]:
     """Return cells, classes, shares and parts of pure cells, and the number of contested cells."""
     labels = own[covers.parts]
-    numbers, place = np.unique(covers.cells, return_inverse=True)
-    table = np.bincount(place * classes + labels, covers.shares, len(numbers) * classes)
-    shares = np.minimum(table.reshape(-1, classes), 1.0)
+    numbers, table = covers.by_class(labels, classes)
+    place = np.searchsorted(numbers, covers.cells)
+    shares = np.minimum(table, 1.0)
     best = shares.argmax(axis=1)
     top = shares[np.arange(len(numbers)), best]
     # rounding of areas: a fully covered cell must pass a purity of 1
@@ -321,10 +376,8 @@ def _check_classes(found: TrainingCells, covers: _Covers, own: Index, purity: fl
             expected="two classes or more",
             remedy=f"draw polygons of what is not {name} there too",
         )
-    most = {
-        code: float(np.bincount(covers.cells[labels == code], covers.shares[labels == code]).max())
-        for code in lost
-    }
+    _, table = covers.by_class(labels, len(found.classes))
+    most = {code: float(table[:, code].max()) for code in lost}
     covered_twice = [code for code, share in most.items() if share >= purity - 1e-9]
     if covered_twice:
         names = ", ".join(found.classes[code] for code in covered_twice)

@@ -359,6 +359,9 @@ def test_an_interval_of_no_width_is_none() -> None:
     assert "100 %" == percent(Estimate(1.0, 1.0, 1.0))
     assert "84 % (79 to 88)" == percent(Estimate(0.84, 0.79, 0.88))
     assert "–" == percent(None)
+    # 2299 of 2304 cells were "100 % (100 to 100)"
+    assert "99.8 % (99.6 to 100)" == percent(Estimate(2299 / 2304, 0.996, 1.0))
+    assert "0.1 % (0 to 0.4)" == percent(Estimate(0.0001, 0.0, 0.004))
 
 
 def test_the_remedy_for_one_scored_class() -> None:

@@ -190,6 +190,21 @@ def test_the_sheet_shows_the_scene_under_the_cells(tmp_path: Path, write_tif) ->
     assert (tmp_path / "out/sheet.png").stat().st_size > 10_000
 
 
+def test_a_scene_of_other_ground_is_no_sheet(tmp_path: Path, write_tif) -> None:
+    """The sheet was blank, without a word; nothing is written instead."""
+    patches, _ = world(size=SIZE)
+    write_tiff(tmp_path / "patches.tif", patches)
+    pixels = np.full((3, 28, 28), 900, np.uint16)
+    write_tif(tmp_path / "s.tif", pixels, descriptions=("B04", "B03", "B02"), origin=(7e5, 5.4e6))
+    lon, lat = place_of(patches, 4, 4)
+    scene = ["--scene", str(tmp_path / "s.tif"), "--sensor", "s2-l2a", "--unit", "dn"]
+    emb, out = str(tmp_path / "patches.tif"), tmp_path / "out"
+    assert 1 == main(["search", emb, "--at", f"{lon},{lat}", *scene, "--out", str(out)])
+    assert 1 == main(["explore", emb, *scene, "--out", str(out / "page.html")])
+
+    assert not [file for file in out.rglob("*") if file.is_file()]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

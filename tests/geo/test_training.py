@@ -301,3 +301,32 @@ def test_polygons_around_the_earth_cover_both_sides(
     found = covered(cells, read_places(half), purity=0.9)
     assert set(found.tolist()) <= set(np.flatnonzero(east).tolist())
     assert len(found) >= east.sum() - 16
+
+
+def test_ground_that_two_polygons_cover_counts_once() -> None:
+    """A layer given twice, or polygons that overlap, doubled the share of a cell: half of a cell
+    was a whole one.
+    """
+    patches, truth = world("utm", (32, 32))
+    grid = patches.grid
+    half = drawn(patches, truth, inset=1.5)
+    cells = cells_of(patches)
+    layer = read_labels(half, "class")
+    once, twice, thrice = (
+        label_cells(cells, [layer] * times, classes_of([layer]), purity=0.6) for times in (1, 2, 3)
+    )
+    assert once.cells.tolist() == twice.cells.tolist()
+    assert once.cells.tolist() == thrice.cells.tolist()
+    assert np.allclose(once.shares, twice.shares)
+    assert np.allclose(once.shares, thrice.shares)
+
+    pair = geopandas.GeoSeries(
+        [outline(grid, 3, 4, 1, 0.4), outline(grid, 3, 4.1, 1, 0.35)], crs=half.crs
+    )
+    with pytest.raises(LabelError, match="smaller than the cells") as caught:
+        covered(cells, read_places(pair))
+    assert "the largest covers 45% of a cell" == caught.value.found
+    apart = geopandas.GeoSeries(
+        [outline(grid, 3, 4, 1, 0.3), outline(grid, 3, 4.3, 1, 0.3)], crs=half.crs
+    )
+    assert [3 * 32 + 4] == covered(cells, read_places(apart)).tolist()
