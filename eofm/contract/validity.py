@@ -332,6 +332,16 @@ def _quantile(ordered: Float[Tensor, " n"], share: float) -> float:
     return float(ordered[round(share * (len(ordered) - 1))])
 
 
+def _is_whole(values: Shaped[Tensor, "*s"]) -> bool:
+    """Return whether all values are whole numbers."""
+    return bool((values == values.round()).all())
+
+
+def _changes(values: Float[Tensor, " n"]) -> int:
+    """Return how many different values there are beside the least."""
+    return int(values.sort().values.diff().count_nonzero())
+
+
 _DIFFERENT: Final = 8  # numbers; no more than these are whole by chance
 
 # Viewers stretch values to the range of 16-bit files, which leaves gaps between the stored values:
@@ -379,8 +389,9 @@ def _is_in_steps(ordered: Float[Tensor, " n"], step: float) -> bool:
     exact = ordered.double()
     if bool(((exact / step).round() * step - exact).abs().max() >= 1):
         return False
-    whole = bool((ordered == ordered.round()).all())
-    return whole and int(ordered[ordered != 0].diff().count_nonzero()) + 1 >= _STEPS_SEEN
+    return (
+        _is_whole(ordered) and int(ordered[ordered != 0].diff().count_nonzero()) + 1 >= _STEPS_SEEN
+    )
 
 
 def _range(values: Values, spec: ImageSpec) -> Doubt | None:
@@ -398,8 +409,7 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
             f"{least:g} and more",
             "use the values before they were normalised, or state the unit they are in",
         )
-    whole = spec.unit is Unit.POWER and bool((flat == flat.round()).all())
-    if whole and int(flat.sort().values.diff().count_nonzero()) >= _DIFFERENT:
+    if spec.unit is Unit.POWER and _is_whole(flat) and _changes(flat) >= _DIFFERENT:
         return Doubt(
             "linear backscatter is no whole number",
             f"whole numbers up to {float(flat.max()):g}",
@@ -572,7 +582,7 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     flat = torch.cat(list(values.values()))
     negative = float((flat < 0).float().mean())
     if spec.unit is Unit.DB and negative < 0.5:
-        counted = bool((flat == flat.round()).all())  # power is no whole number either
+        counted = _is_whole(flat)  # power is no whole number either
         return Doubt(
             "backscatter in dB is mostly negative, and these values are not",
             f"{negative:.0%} of the values below 0",
@@ -599,7 +609,7 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
             "linear",
             band=positive[0],
         )
-    if spec.unit is Unit.DB and bool((flat == flat.round()).all()):
+    if spec.unit is Unit.DB and _is_whole(flat):
         return Doubt(
             "backscatter was read through an integer type",
             "whole decibels only",
@@ -732,7 +742,7 @@ def check_scale(imagery: Imagery) -> Imagery:
     if wrong == "whole numbers" and most <= _LARGEST_OF_8_BITS:
         remedy = f"of a preview of 8 bits use the original product; else {remedy}"
     # the magnitude decides for most images; all values are tested only if it does not
-    if suspect and bool((values == values.round()).all()) == (wrong == "whole numbers"):
+    if suspect and _is_whole(values) == (wrong == "whole numbers"):
         if wrong == "whole numbers":
             ordered = values.flatten().sort().values
             steps = (text for step, (_, text) in _STEPS.items() if _is_in_steps(ordered, step))
@@ -947,7 +957,7 @@ def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"]
     """Return which pixels of (C, n) have the same nonzero value in all bands, if many do."""
     if len(values) < _BANDS_OF_ONE_VALUE.get(unit, len(values) + 1):
         return None
-    if unit not in PER_DN and bool((values == values.round()).all()):
+    if unit not in PER_DN and _is_whole(values):
         return None  # integer backscatter has so few values that bands agree by chance
     same = (values[0] != 0) & (values == values[:1]).all(dim=0)
     if unit in PER_DN:
@@ -1015,7 +1025,7 @@ def _copied(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
         other = first.setdefault(tuple(some), index)
         if other == index or not torch.equal(values[index], values[other]):
             continue
-        if int(values[index].sort().values.diff().count_nonzero()) < _DIFFERENT:
+        if _changes(values[index]) < _DIFFERENT:
             continue  # as of water, whose short-wave infrared is 0 and 1
         band, like = spec.bands[index], spec.bands[other]
         return Doubt(

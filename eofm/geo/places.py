@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from eofm.environment import geo_library
 from eofm.errors import LabelError
 from eofm.formats.foreign import foreign
 from eofm.geo.maps_config import HIGHEST_LATITUDE, HIGHEST_LONGITUDE
@@ -26,6 +25,7 @@ from eofm.landcover.polygons import (
     check_shapes,
     layer_of_frame,
     of_layer,
+    polygon_library,
     read_vectors,
 )
 from eofm.raster.grid import crs_text, read_crs
@@ -173,7 +173,7 @@ def _as_frame(given: object) -> GeoDataFrame:
     Raises:
         LabelError: If it is none of them, or has no geometry.
     """
-    geopandas = geo_library("geopandas", "polygons need a library that is not installed")
+    geopandas = polygon_library("geopandas", Path(type(given).__name__))
     if isinstance(given, geopandas.GeoSeries):
         return geopandas.GeoDataFrame(geometry=given)
     if isinstance(given, Mapping) and "type" in given:

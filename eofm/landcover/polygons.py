@@ -8,6 +8,7 @@ precedence.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -227,9 +228,12 @@ def read_vectors(file: Path) -> VectorLayer:
             remedy="name a file in it",
         )
     if file.suffix.lower() == ".csv":
-        with foreign(LabelError, "the table cannot be read", where=file):
-            columns = file.read_text(encoding="utf-8-sig").partition("\n")[0].strip().split(",")
-        raise _without_geometry(file, [name.strip('"') for name in columns], "read_csv")
+        with (
+            foreign(LabelError, "the table cannot be read", where=file),
+            file.open(encoding="utf-8-sig", newline="") as stream,
+        ):
+            columns = next(csv.reader(stream), [])
+        raise _without_geometry(file, columns, "read_csv")
     path, layer = of_layer(file)
     pyogrio, shapely = (polygon_library(name, file) for name in ("pyogrio", "shapely"))
     with _reading(file):

@@ -101,7 +101,7 @@ def known(name: str) -> str:
     Raises:
         WeightsError: If timm has no such network; the nearest names are listed.
     """
-    if not timm.is_model(name):
+    if not is_known(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise WeightsError(
             f"timm {timm.__version__} has no network called {name!r}",

@@ -124,7 +124,7 @@ def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
         return whole.at(Window(_first(array, _ROW), _first(array, _COLUMN), height, width))
     if not {"x", "y"} <= set(array.coords):
         return whole
-    counted = _counted(array, written, gsd)
+    counted = _counted(array, written, _stated_step(crs, gsd))
     begins = None if written is None else Grid(crs, counted, height, width).offset_in(whole)
     if begins is not None:
         return whole.at(Window(*begins, height, width))
@@ -169,9 +169,8 @@ def _first(array: Cube, axis: str) -> int:
     return int(numbers.flat[0])
 
 
-def _counted(array: Cube, written: Affine | None, gsd: float | None) -> Affine:
+def _counted(array: Cube, written: Affine | None, step: float | None) -> Affine:
     """Return the transform given by the coordinates, the centres of evenly spaced pixels."""
-    step = _stated_step(_crs_of(array), gsd)
     known = (step, step and -step) if written is None else (written.a, written.e)
     (x, wide), (y, high) = (
         _axis(array, axis, one) for axis, one in zip(("x", "y"), known, strict=True)

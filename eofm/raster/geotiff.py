@@ -699,11 +699,17 @@ def header_of(dataset: DatasetReader) -> Header:
     return Header(
         Path(dataset.name.partition("?")[0]),
         tuple(descriptions),
-        tuple(i for i, colour in enumerate(found, 1) if colour is ColorInterp.alpha),
+        _alphas(dataset),
         tuple(colour.name for colour in found),
         pages_of(dataset),
         _sources(dataset),
     )
+
+
+def _alphas(dataset: DatasetReader) -> tuple[int, ...]:
+    """Return the numbers of the bands that GDAL reports as alpha, counted from 1."""
+    found = enumerate(dataset.colorinterp, 1)
+    return tuple(number for number, colour in found if colour is ColorInterp.alpha)
 
 
 def _sources(dataset: DatasetReader) -> tuple[str, ...]:
@@ -840,7 +846,7 @@ def read_valid(
     Raises:
         RasterError: If the file is damaged, or its values are not real numbers.
     """
-    alphas = [i for i in header_of(dataset).alphas if i not in indexes]
+    alphas = [i for i in _alphas(dataset) if i not in indexes]
     values, declared = read_stored(dataset, indexes, window, alphas)
     if declared is None:
         return values, np.ones(values.shape[1:], np.bool_)

@@ -359,10 +359,11 @@ def _unit(
 def _radar_unit(assets: Iterable[_Asset], stated: Unit | None, where: str) -> Unit | None:
     """Return the unit of backscatter: stated, or declared by the assets that are read."""
     words = [word for asset in assets for word in asset.units]
-    if not words:
-        return stated
     check_amplitude(words, where, "use a product of backscatter, or square its values first")
-    return settle("unit", stated, described_unit(words), "the units of its assets", where)
+    declared = described_unit(words)
+    if declared is None:
+        return stated  # None leaves it to the files
+    return settle("unit", stated, declared, "the units of its assets", where)
 
 
 def _applied(properties: Json) -> tuple[str, bool | None]:

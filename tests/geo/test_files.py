@@ -337,13 +337,18 @@ def test_an_image_is_no_embedding(count: int, kind: str, tmp_path: Path) -> None
     assert f"of {kind}" in str(caught.value.found)
 
 
-def test_an_image_can_be_embedded_as_the_error_says(tmp_path: Path) -> None:
-    """The command of the remedy makes what can be opened."""
-    file = raster(tmp_path / "a scene.tif", 13, "uint16")
-    with rasterio.open(file, "r+") as target:
+def embeddable(path: Path) -> Path:
+    """Write an image that `eofm embed` takes."""
+    with rasterio.open(raster(path, 13, "uint16"), "r+") as target:
         target.write(np.random.default_rng(1).integers(100, 4_000, (13, 64, 64)).astype("uint16"))
         target.descriptions = tuple(SENSOR_BANDS[Sensor.S2_L1C])
         target.transform = Affine(10, 0, 5e5, 0, -10, 5e6)
+    return path
+
+
+def test_an_image_can_be_embedded_as_the_error_says(tmp_path: Path) -> None:
+    """The command of the remedy makes what can be opened."""
+    file = embeddable(tmp_path / "a scene.tif")
     with pytest.raises(DataError) as caught:
         open_embeddings(file)
 
@@ -499,11 +504,7 @@ def test_vectors_and_codes_that_were_separated_are_refused(
 
 def test_vectors_without_codes_are_made_as_the_error_says(tmp_path: Path) -> None:
     """The command of the remedy makes a file that geopandas can copy."""
-    file = raster(tmp_path / "scene.tif", 13, "uint16")
-    with rasterio.open(file, "r+") as target:
-        target.write(np.random.default_rng(1).integers(100, 4_000, (13, 64, 64)).astype("uint16"))
-        target.descriptions = tuple(SENSOR_BANDS[Sensor.S2_L1C])
-        target.transform = Affine(10, 0, 5e5, 0, -10, 5e6)
+    file = embeddable(tmp_path / "scene.tif")
     with pytest.raises(DataError) as caught:
         open_embeddings(copied_by_geopandas(tmp_path))
     words = shlex.split(str(caught.value.remedy).partition("eofm ")[2])

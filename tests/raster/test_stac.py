@@ -595,3 +595,16 @@ def test_a_radar_item_declares_the_unit_of_its_assets(tmp_path: Path, write_tif)
     path = radar_item(tmp_path, asset | {"raster:bands": [{"unit": "amplitude"}]})
     with pytest.raises(RasterError, match="amplitudes"):
         eofm.read_scene(path, bands=["VV"], unit="power")
+
+
+def test_a_unit_of_an_item_that_says_nothing_leaves_it_to_the_files(
+    tmp_path: Path, write_tif
+) -> None:
+    """`m2/m2` is neither dB nor power by name; the descriptions of the files still state dB."""
+    pixels = np.linspace(-20, -5, 64, dtype=np.float32).reshape(8, 8)
+    write_tif(tmp_path / "vv.tif", pixels, descriptions=["VV_dB"])
+    asset = {"href": "vv.tif", "raster:bands": [{"unit": "m2/m2"}], "roles": ["data"]}
+
+    image = eofm.read_scene(radar_item(tmp_path, asset), bands=["VV"])
+
+    assert Unit.DB is image.spec.unit
