@@ -32,6 +32,7 @@ Shapes: N cells, D dimensions.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -289,6 +290,7 @@ def _separate(positive: Floats, negative: Floats) -> tuple[Floats, float]:
 _EXAMPLES: Final = 1 << 16  # vectors of examples read at once: 100 MB at 384 dimensions
 _ROWS: Final = 1024  # of codes at once: 1.5 MB at 384 dimensions as float32, to fit in a cache
 _LEAST: Final = 1e-30  # of a squared length
+_SHORT: Final = 1e-3  # of the offset's squared length: rows below it are decoded
 
 
 def scan(cells: Cells, direction: Floats, bias: float = 0.0, *, cosine: bool) -> Floats:
@@ -336,6 +338,11 @@ def scan_codes(
     constant, length = float(direction @ offset), float(offset @ offset)
     out = np.empty(len(stored), np.float32)
 
+    def cosines(vectors: Floats) -> Floats:
+        wide = vectors.astype(np.float64)
+        lengths = np.linalg.norm(wide, axis=1)
+        return np.asarray(wide @ direction / np.maximum(lengths, math.sqrt(_LEAST)), np.float32)
+
     def score(part: slice) -> None:
         buffer = np.empty((_ROWS, stored.shape[1]), np.float32)
         for first in range(part.start, part.stop, _ROWS):
@@ -348,6 +355,9 @@ def scan_codes(
                 np.multiply(block, block, out=block)
                 found = block @ squares + products[:, 1] + length
                 products[:, 0] /= np.sqrt(np.maximum(found, _LEAST))
+                # what is left of terms as large as the offset has no digits in float32
+                short = np.flatnonzero(found < _SHORT * length)
+                products[short, 0] = cosines(codes.decode(stored[rows][short]))
             out[rows] = products[:, 0]
 
     threads = _threads()
