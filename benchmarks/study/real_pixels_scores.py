@@ -66,7 +66,7 @@ def score(x: Tensor, y: Tensor, group: Tensor, train: Rows, test: Rows) -> dict[
         "retrieval": average_precision(z[test], y[test]),
         "two_shot": few_shots(z, y, train, test),
         "within": average_precision(z[test], y[test], group[test]),
-        "knn": _neighbours(z, y, train, test),
+        "knn": neighbours(z, y, train, test),
         "linear": _linear(z, y, train, test),
     }
     return {name: [round(float(v), 4) for v in value] for name, value in values.items()}
@@ -112,7 +112,7 @@ def few_shots(z: Tensor, y: Tensor, train: Rows, test: Rows) -> Tensor:
     return right / DRAWS
 
 
-def _neighbours(z: Tensor, y: Tensor, train: Rows, test: Rows) -> Tensor:
+def neighbours(z: Tensor, y: Tensor, train: Rows, test: Rows) -> Tensor:
     """Return whether the nearest neighbours say the class; k has the best accuracy inside."""
     parts = _inside(y, train)
 
