@@ -90,20 +90,19 @@ def measure_of(tiles: Tiles, fold: int) -> Measure:
     return measure
 
 
-def configured(study: Study, fold: int, teacher: Path | None) -> PretrainConfig:
+def settings_of(fold: int, store: Path, seed: int, teacher: Path | None) -> PretrainConfig:
     """Return the settings of a run.
 
     Args:
-        study: With few tiles.
         fold: Number.
+        store: Of its few tiles.
+        seed: Of the study; each fold has a seed of its own.
         teacher: Folder of the first run's student; None for the first run.
     """
     options: dict[str, object] = {"method.objective": "moco"}
     if teacher is not None:
-        terms = {"softcon": 1, "self_distill": {"teacher": str(teacher)}}
-        options["method.terms"] = terms
-    store, epochs = study.tiles.store(fold, half=False), STEPS * BATCH // SMALL
-    made = configure(Arm("", options), run_seed(0, fold), store, RATE, epochs)
+        options["method.terms"] = {"softcon": 1, "self_distill": {"teacher": str(teacher)}}
+    made = configure(Arm("", options), run_seed(seed, fold), store, RATE, STEPS * BATCH // SMALL)
     return replace(made, optim=replace(made.optim, batch=BATCH))
 
 
@@ -117,7 +116,8 @@ def run(study: Study, name: str, fold: int, whole: Tiles) -> None:
         whole: The tiles with whole folds.
     """
     cpu, teacher = time.process_time(), study.tiles.folder / f"teacher-{fold}"
-    config = configured(study, fold, None if name == FIRST else teacher)
+    store = study.tiles.store(fold, half=False)
+    config = settings_of(fold, store, 0, None if name == FIRST else teacher)
     curve = study.curve(fold, measure_of(whole, fold), steps=CURVE)
     data, module = prepared(config)
     curve.evaluate(0, module)

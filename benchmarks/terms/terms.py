@@ -41,7 +41,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eofm.bench.controls import image_statistics
-from eofm.bench.segmentation import PatchHead, class_shares, evaluate, mean_iou
+from eofm.bench.segmentation import (
+    Contrast,
+    PatchHead,
+    class_shares,
+    classes_of_patches,
+    evaluate,
+    mean_iou,
+    prompts_of,
+)
 from eofm.cli import parse
 from eofm.contract.prepare import preprocess_for
 from eofm.contract.recipe import Recipe
@@ -365,6 +373,27 @@ def patch_iou(
     return iou([heads[chosen.index(max(chosen))]], "test")[0]
 
 
+def prompt_auroc(
+    tokens: Tensor, grid: tuple[int, int], maps: Tensor, names: Sequence[str]
+) -> float:
+    """Return how well patches of a class find the others of their image, mean over classes.
+
+    Args:
+        tokens: Of the patches, (N, P, D).
+        grid: Rows and columns of patches.
+        maps: Classes of their pixels, (N, H, W).
+        names: Of the scenes.
+    """
+    found: dict[int, list[float]] = {}
+    unit = torch.nn.functional.normalize(tokens.double(), dim=2)
+    for name, own, owner in zip(names, unit, classes_of_patches(maps, grid, CODES), strict=True):
+        for label in range(CODES):
+            one = Contrast.within(own, owner, prompts_of(owner, name, label), label)
+            if one is not None:
+                found.setdefault(label, []).append(one.auroc())
+    return float(np.mean([np.mean(values) for values in found.values()])) if found else math.nan
+
+
 def encoders_of(module: PretrainModule) -> dict[str, Encoder]:
     """Return the student as an encoder, of two sensors one of each, by the end of its name."""
     recipes = {"": module.recipe}
@@ -396,7 +425,7 @@ def frozen_scores(name: str, module: PretrainModule, data: StoreDataModule, worl
         world: Has the land-cover maps.
     """
     rows = {"train": data.probe_rows, "val": data.val_rows, "test": data.test_rows}
-    scores, of_patches, rank = [], math.nan, math.nan
+    scores, of_patches, prompts, rank = [], math.nan, math.nan, math.nan
     for mark, encoder in encoders_of(module).items():
         tokens = {split: tokens_of(encoder, data, some) for split, some in rows.items()}
         scores.append(scored(f"{name}{mark}", tokens["train"][:, 0], tokens["test"][:, 0], data))
@@ -404,10 +433,17 @@ def frozen_scores(name: str, module: PretrainModule, data: StoreDataModule, worl
             patches = {split: some[:, 1:] for split, some in tokens.items()}
             maps = {split: covers(world, data, some) for split, some in rows.items()}
             of_patches = patch_iou(patches, encoder.trunk.grid, maps)
-            held = torch.cat([tokens["val"][:, 0], tokens["test"][:, 0]])
-            labels = data.store.labels([*rows["val"].tolist(), *rows["test"].tolist()]).multi_hot
-            rank = within_class_rank(held, labels)
-    return {"scores": scores, "patch_iou": {name: of_patches}, "within_rank": {name: rank}}
+            held = [*rows["val"].tolist(), *rows["test"].tolist()]
+            both = [torch.cat([each["val"], each["test"]]) for each in (tokens, maps)]
+            names = [data.store.ids[row] for row in held]
+            prompts = prompt_auroc(both[0][:, 1:], encoder.trunk.grid, both[1], names)
+            rank = within_class_rank(both[0][:, 0], data.store.labels(held).multi_hot)
+    return {
+        "scores": scores,
+        "patch_iou": {name: of_patches},
+        "prompts": {name: prompts},
+        "within_rank": {name: rank},
+    }
 
 
 # ------------------------------------------------------------------------------------ the runs
@@ -449,7 +485,10 @@ def run(
         "arm": arm.name,
         "seed": seed,
         "scores": [*before["scores"], *after["scores"]],
-        **{name: {**before[name], **after[name]} for name in ("patch_iou", "within_rank")},
+        **{
+            name: {**before[name], **after[name]}
+            for name in ("patch_iou", "prompts", "within_rank")
+        },
         "pixels": pixels,
         "steps": steps,
         "scenes": {"train": len(data.train_rows), "held_out": len(data.test_rows)},

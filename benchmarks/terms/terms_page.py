@@ -22,6 +22,7 @@ MEASURES: Final = {
     "ap_macro": "linear AP",
     "knn_macro": "kNN AP",
     "patch_iou": "patches, mIoU",
+    "prompts": "prompts, AUROC",
 }
 RANK: Final = "within_rank"
 RADAR: Final = " s1-grd"  # behind the names of the encoders of the second sensor
@@ -30,7 +31,7 @@ _OF_PAIRS: Final = "moco, both sensors"  # what the other runs on two sensors ar
 
 def value(record: Record, measure: str, encoder: str) -> float:
     """Return a score of an encoder of a run, x 100 unless it is a rank; NaN where there is none."""
-    if measure in ("patch_iou", RANK):
+    if measure in ("patch_iou", "prompts", RANK):
         unit = 1 if measure == RANK else 100
         return unit * float(record.get(measure, {}).get(encoder, math.nan))
     found = [s[measure] for s in record["scores"] if s["name"] == encoder]
@@ -92,10 +93,11 @@ and weights were fixed before the first run, the size by the time that a trial w
 took. A line with fewer seeds than others is one for which there was no time.
 
 Frozen student: a linear probe and 20 nearest neighbours of its vector (average precision, mean over
-classes, x 100); a linear layer from its patches to the land-cover map (mean IoU, x 100); effective
-rank of its vectors within a class. *start*: gain on its own start, the same network at random;
-*against*: difference from the line named, which has the same views (but for two sensors). 95 % t
-intervals over training seeds, none of one seed; **bold** where one excludes 0, of {count}
+classes, x 100); a linear layer from its patches to the land-cover map (mean IoU, x 100); patches of
+a class that find the others of their image without a fit (prompts, AUROC, x 100: 50 is chance);
+effective rank of its vectors within a class. *start*: gain on its own start, the same network at
+random; *against*: difference from the line named, which has the same views (but for two sensors).
+95 % t intervals over training seeds, none of one seed; **bold** where one excludes 0, of {count}
 intervals: some do by chance. Which scenes are scored is the same for all seeds, and in no interval.
 
 *step* is the processor time of a training step over that of dense MoCo-v3, on a busy machine; times
@@ -112,7 +114,7 @@ def page(records: Sequence[Record]) -> str:
     scores = _scores(found)
     trained = [row for name, rows in found.items() if name != STATISTICS for row in rows.values()]
     steps = {row["steps"] for row in trained if not _arm(row["arm"]).longer > 1}
-    scenes = [row["scenes"] for row in trained if row["arm"] == BASE]
+    scenes = [row["scenes"] for row in sorted(trained, key=lambda row: row["arm"] != BASE)]
     said = _said(trained)
     head = HEAD.format(
         architecture=said.get("--model.architecture"),
@@ -141,8 +143,9 @@ def _span(numbers: Sequence[int] | set[int]) -> str:
 
 
 def _said(trained: Sequence[Record]) -> dict[str, str]:
-    """Return the options of a run of the line that the others are compared with."""
-    words = shlex.split(next(row["command"] for row in trained if row["arm"] == BASE))
+    """Return the options of a run, of the line that the others are compared with if it is there."""
+    first = sorted(trained, key=lambda row: row["arm"] != BASE)[0]
+    words = shlex.split(first["command"])
     return dict(zip(words[2::2], words[3::2], strict=True))
 
 
@@ -246,7 +249,7 @@ def figure(records: Sequence[Record]) -> output.Figure:
     found = by_arm(records)
     arms = [arm for arm in ARMS if arm.name in found and arm.against in found]
     arms = [arm for arm in arms if arm.name != arm.against]
-    made = output.new_figure(9.6, 1.5 + 0.25 * max(len(arms), 1))
+    made = output.new_figure(12.4, 1.5 + 0.25 * max(len(arms), 1))
     panels = made.subplots(1, len(MEASURES), sharey=True, squeeze=False)[0]
     for number, (axes, (measure, title)) in enumerate(zip(panels, MEASURES.items(), strict=True)):
         for row, arm in enumerate(arms):
@@ -275,7 +278,7 @@ def figure(records: Sequence[Record]) -> output.Figure:
     panels[0].set_yticks(range(len(arms)), labels=[output.label_of(n, 60) for n in names])
     made.supxlabel(
         "points over softcon of the same seeds, or over the line in brackets, with the 95 % t "
-        "interval over three seeds (dots); filled: it excludes 0; gray bar: the start.  "
+        "interval over seeds (dots); filled: it excludes 0; gray bar: the start.  "
         "SYNTHETIC scenes",
         fontsize=7.5,
     )

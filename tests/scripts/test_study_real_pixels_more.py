@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -123,3 +124,33 @@ def test_the_page_of_scenes_says_what_the_records_say(script: ModuleType) -> Non
     assert "128 optimiser steps" in page
     assert "40 places" in page
     assert "over 6 comparisons" in page
+
+
+@pytest.mark.parametrize("script", ["real_pixels_small"], indirect=True)
+def test_the_second_run_differs_by_its_teacher_alone(script: ModuleType, tmp_path: Path) -> None:
+    """Rate, steps and seed are those of the first run, of the same start."""
+    first, second = (script.settings_of(3, tmp_path, 1, teacher) for teacher in (None, tmp_path))
+
+    check_views(second.method, VIEW_KINDS[second.data.views])
+    assert {"softcon", "self_distill"} == set(needs_of(second.method))
+    assert first == replace(second, method=first.method)
+    assert script.STEPS == first.optim.epochs * script.SMALL // first.optim.batch
+
+
+@pytest.mark.parametrize("script", ["real_pixels_small"], indirect=True)
+def test_the_page_of_small_sets_says_what_the_records_say(script: ModuleType) -> None:
+    """Gains on the fold's own start, and of the second run on the first."""
+
+    def record(arm: str, fold: int, last: float) -> dict[str, object]:
+        curve = [[step, 0.5, 0.7] for step in (0, *script.CURVE[:-1])]
+        return {"arm": arm, "fold": fold, "curve": [*curve, [script.STEPS, last, 0.7]]}
+
+    records = [record(script.FIRST, fold, 0.4) for fold in (0, 1)]
+    records += [record(script.SECOND, fold, 0.5 + 0.1 * fold) for fold in (0, 1)]
+    lines = [line for line in script.page(records).splitlines() if "mAP |" in line]
+    first, second = ([c.strip() for c in line.split("|")[2:-1]] for line in lines)
+
+    assert [script.FIRST, "50.0", "50.0", "50.0", "50.0", "40.0"] == first[:6]
+    assert ["**-10.0 ± 0.0**", ""] == first[-2:]
+    assert f"+15.0 ± {10 * HALF:.1f}" == second[-1]
+    assert 2 == len(script.figure(records).axes)

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from eofm.cli import parse
 from eofm.method.objectives import check_views, needs_of
@@ -119,6 +120,26 @@ def test_a_seed_that_one_side_lacks_does_not_count(page: ModuleType) -> None:
     records = [record("softcon", 0, 0.6), record("mim", 0, 0.7), record("mim", 1, 0.2)]
 
     assert "+10.0" == lines_of(page.page(records))["mim"][5]
+
+
+def test_some_lines_alone_have_a_page(page: ModuleType) -> None:
+    """`--arms mim cropmae`, as the script's help has it: nothing to compare with, but a page."""
+    lines = lines_of(page.page([record("mim", 0, 0.7), record("cropmae", 0, 0.4)]))
+
+    assert ["1", "70.0", "+20.0", ""] == lines["mim"][2:6]
+
+
+def test_prompts_find_patches_of_their_class(terms: ModuleType) -> None:
+    """Tokens that are their class find all, exchanged ones none, equal ones half (ties)."""
+    maps = torch.zeros(1, 4, 4, dtype=torch.long)
+    maps[:, :, 2:] = 1  # a grid of 2 x 2 patches: class 0, 1, 0, 1
+    apart = torch.tensor([[[1.0, 0], [0, 1], [1, 0], [0, 1]]])
+    mixed = torch.tensor([[[1.0, 0], [1, 0], [0, 1], [0, 1]]])
+
+    def found(tokens: torch.Tensor) -> float:
+        return terms.prompt_auroc(tokens, (2, 2), maps, ["a"])
+
+    assert [1.0, 0.25, 0.5] == [found(each) for each in (apart, mixed, torch.ones(1, 4, 2))]
 
 
 def test_the_figure_has_a_row_for_each_comparison(page: ModuleType) -> None:
