@@ -74,11 +74,18 @@ def nothing_waits_for_the_disk() -> Iterator[None]:
         yield
 
 
+def _real(variable: str, default: str) -> Path:
+    """The folder that a variable names, from the repository and not from where a test happens to be.
+
+    Its path is absolute: tests start scripts in other folders.
+    """
+    return (REPOSITORY / os.environ.get(variable, default)).resolve()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real imagery, or a skip that says where it was looked for."""
-    root = Path(os.environ.get("EOFM_REAL_DATA", "../shared/data"))
-    root = root if root.is_absolute() else (REPOSITORY / root).resolve()
+    root = _real("EOFM_REAL_DATA", "../shared/data")
     if not (root / "README.md").is_file():
         pytest.skip(f"no real imagery at EOFM_REAL_DATA={root}")
     return root
@@ -87,7 +94,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def real_weights() -> Path:
     """A transformer pretrained on natural images, or a skip that says where it was looked for."""
-    root = Path(os.environ.get("EOFM_REAL_WEIGHTS", "../shared/weights"))
+    root = _real("EOFM_REAL_WEIGHTS", "../shared/weights")
     path = root / "natural_images_vits14.safetensors"
     if not path.is_file():
         pytest.skip(f"no real weights at EOFM_REAL_WEIGHTS={root}")

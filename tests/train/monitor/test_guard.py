@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import shlex
 from dataclasses import replace
@@ -180,12 +179,10 @@ def test_embeddings_that_are_no_numbers_are_not_measured(config: PretrainConfig)
 
 @pytest.mark.slow
 def test_eighteen_real_windows_are_caught_within_twenty_steps(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Windows of three TerraMesh sites: the collapse that went unnoticed is told in 20 steps."""
-    sites = Path(os.environ.get("EOFM_REAL_DATA", "../shared/data")) / "terramesh"
-    if not sites.is_dir():
-        pytest.skip("needs TerraMesh in EOFM_REAL_DATA")
+    sites = real_data / "terramesh"
     store = tmp_path / "windows"
     words = ("--sensor s2-l1c --unit dn --unit_of '{\"609U*\": \"dn-offset1000\"}' --scheme "
              "terramesh --window 96 --stride 64")  # fmt: skip
