@@ -75,7 +75,7 @@ def nothing_waits_for_the_disk() -> Iterator[None]:
 
 
 def _real(variable: str, default: str) -> Path:
-    """The folder that a variable names, from the repository and not from where a test happens to be.
+    """The folder that a variable names, seen from the repository wherever a test happens to be.
 
     Its path is absolute: tests start scripts in other folders.
     """
