@@ -6,7 +6,8 @@
 A file takes part if one of its functions is called (`sys.setprofile`, all threads); files that are
 only imported are counted apart. `bench eurosat` scores one untrained encoder by nearest neighbours,
 `pretrain` runs to the first step of the optimizer on a packed store, `labels` counts the windows of
-a map. The data are synthetic and small; a process for each command and version.
+a map. The data are synthetic and small; a process for each command and version. A second table has
+the files and lines of each folder, with those below it.
 """
 
 from __future__ import annotations
@@ -201,6 +202,30 @@ def table(other: Path | None, *, files: bool) -> str:
     return "\n".join([head, *lines])
 
 
+def sizes(root: Path) -> dict[str, tuple[int, int]]:
+    """Return folder of eofm -> files and lines, those of its subfolders included."""
+    found: dict[str, tuple[int, int]] = {}
+    for file in sorted((root / "eofm").rglob("*.py")):
+        parts = file.relative_to(root / "eofm").parts
+        folder = f"eofm/{parts[0]}" if len(parts) > 1 else "eofm itself"
+        files, lines = found.get(folder, (0, 0))
+        found[folder] = files + 1, lines + len(file.read_text("utf-8").splitlines())
+    return found
+
+
+def size_table(other: Path) -> str:
+    """Return a table of the files and lines of each folder, in both checkouts."""
+    theirs, mine = sizes(other.resolve()), sizes(HERE)
+    lines = ["| folder | other: files | this: files | other: lines | this: lines |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    rows = {name: (theirs.get(name, (0, 0)), mine.get(name, (0, 0))) for name in theirs | mine}
+    total = [tuple(map(sum, zip(*each.values(), strict=True))) for each in (theirs, mine)]
+    for name, (before, now) in [*sorted(rows.items()), ("all", total)]:
+        cells = [f"{n:,}" if n else "" for pair in zip(before, now, strict=True) for n in pair]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("other", nargs="?", type=Path)
@@ -220,6 +245,8 @@ if __name__ == "__main__":
             command = "python benchmarks/routes.py" + (" OTHER" if options.other else "")
             title = "# Files that take part in three commands"
             note = "Other: commit 7c2020e (version 0.1)." if options.other else ""
+            if options.other:
+                note += f"\n\n## Files and lines of the folders\n\n{size_table(options.other)}"
             options.table.write_text(
                 f"{title}\n\n`{command}`\n\n{made}\n\n{note}\n".rstrip() + "\n"
             )
