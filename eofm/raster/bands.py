@@ -912,13 +912,13 @@ def _not_understood(
     choice = _choose(meant) if len(unclear) < len(meant) else ""
     strange = [t for i in unclear if _FOREIGN.fullmatch(t := header.descriptions[i - 1])]
     if strange:
+        radar = ", or has another polarisation" if "VV" in SENSOR_BANDS[sensor] else ""
         raise RasterError(
             f"the file describes bands that no {sensor} image has",
             found=", ".join(strange),
             expected=" ".join(SENSOR_BANDS[sensor]),
             where=header.file,
-            remedy=choice
-            or "leave the file out: it is from another sensor, or has another polarisation",
+            remedy=choice or f"leave the file out: it is from another sensor{radar}",
         )
     raw = [t for i in unclear if is_uncalibrated(t := header.descriptions[i - 1])]
     if raw and "VV" in SENSOR_BANDS[sensor]:
