@@ -101,11 +101,11 @@ ARMS: Final = (
     ),
     Arm("18 windows, pretrained, gentle", HEALTHY, "windows", {**WINDOWS, **START, **GENTLE}),
     *(
-        Arm(f"world {n}", FRESH, n, {**WORLD, "optim.seed": str(n), "data.seed": str(n)})
+        Arm(f"demo, world {n}", FRESH, n, {**WORLD, "optim.seed": str(n), "data.seed": str(n)})
         for n in (62, 63, 64)
     ),
     *(
-        Arm(f"world {n}, matched terms", FRESH, n, {**LENGTH, "data.seed": str(n)})
+        Arm(f"demo, world {n}, matched terms", FRESH, n, {**LENGTH, "data.seed": str(n)})
         for n in (65, 66)
     ),
     Arm("demo, softcon + mim", FRESH, 60, {**LENGTH, "method.terms": '{"softcon": 1, "mim": 1}'}),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from eofm.errors import WeightsError
 from eofm.weights.cards import WEIGHTS, find
-from eofm.weights.resolve import WeightsKind, resolve
+from eofm.weights.resolve import resolve
 
 if TYPE_CHECKING:
     from eofm.weights.encoder import Encoder
@@ -131,8 +131,7 @@ def _published(
     if weights is None:
         return _load(name, None, check_hash=check_hash, progress=progress)
     # a name and an export have a card; a file and a URL are described by this one
-    brings_none = resolve(weights).kind in {WeightsKind.FILE, WeightsKind.ADDRESS}
-    card = name if brings_none else None
+    card = name if resolve(weights).takes_card else None
     encoder = _load(weights, card, check_hash=check_hash, progress=progress)
     expected = WEIGHTS[name]
     has = encoder.card.architecture, encoder.recipe.sensor, encoder.recipe.bands

@@ -276,7 +276,7 @@ def load_weights(
             or is missing for weights that have none.
     """
     found = resolve(weights)
-    if found.kind not in {WeightsKind.FILE, WeightsKind.ADDRESS}:
+    if not found.takes_card:
         _refuse(card, "card", "a file or an address", found)
     if found.kind not in {WeightsKind.TIMM, WeightsKind.RANDOM}:
         _refuse(recipe, "recipe", "a network of timm or an untrained one", found)
@@ -298,6 +298,8 @@ def load_weights(
                 found=found.text,
                 remedy="import it and call it",
             )
+        case WeightsKind.FILE if found.name:
+            return _from_own_file(_path_of(found), found.name)
         case WeightsKind.FILE:
             return _from_file(_path_of(found), card, check_hash=check_hash)
         case WeightsKind.ADDRESS:
@@ -308,7 +310,7 @@ def load_weights(
             described, own = find(found.name)
             path = fetched.get(described.url, described.sha256)
             return _load_file(
-                path, known_sha256(path), described, own, found.name, verified=check_hash
+                path, known_sha256(path), described, own, found.name, _trust(described, check_hash)
             )
 
 
@@ -354,22 +356,36 @@ def _from_url(url: str, card: str | None, fetched: _Fetch) -> Encoder:
     name, described, recipe = _describe(card, file_name(url), "", url)
     path = fetched.get(url, described.sha256)
     return _load_file(
-        path, known_sha256(path), described, recipe, name, verified=fetched.check_hash
+        path, known_sha256(path), described, recipe, name, _trust(described, fetched.check_hash)
     )
 
 
-def _from_file(path: Path, card: str | None, *, check_hash: bool) -> Encoder:
+def _from_own_file(path: Path, card: str) -> Encoder:
+    """Return the encoder of a file that a card describes, the published one or another."""
+    digest = _digest_of(path)
+    described, recipe = find(card)
+    published = bool(described.sha256) and digest.startswith(described.sha256.lower())
+    name = card if published else f"{card}@{path.name}"
+    trust = "as published" if published else "not the published file"
+    return _load_file(path, digest, described, recipe, name, trust)
+
+
+def _digest_of(path: Path) -> str:
     if not path.is_file():
         raise WeightsError(
             "there is no such weights file",
             found=path,
             remedy="download it first, or name published weights (`eofm models list`)",
         )
-    digest = hash_file(path)
+    return hash_file(path)
+
+
+def _from_file(path: Path, card: str | None, *, check_hash: bool) -> Encoder:
+    digest = _digest_of(path)
     name, described, recipe = _describe(card, path.name, digest, path)
     if check_hash and described.sha256:
         compare_sha256(digest, described.sha256, path)
-    return _load_file(path, digest, described, recipe, name, verified=check_hash)
+    return _load_file(path, digest, described, recipe, name, _trust(described, check_hash))
 
 
 def _describe(
@@ -381,7 +397,8 @@ def _describe(
     known = candidates(filename, digest)
     if len(known) == 1:
         return known[0].name, known[0], known[0].recipe
-    example = " or ".join(f'"{c.name}"' for c in known) or '"softcon_vits14_s2"'
+    file = where if digest else filename
+    example = " or ".join(f"{c.name}@{file}" for c in known) or f"softcon_vits14_s2@{file}"
     raise WeightsError(
         "several cards describe this file"
         if known
@@ -389,7 +406,8 @@ def _describe(
         found=filename + (f", sha256 {digest[: 2 * FEWEST_DIGITS]}..." if digest else ""),
         expected="the name or the hash of a published file with one card",
         where=where,
-        remedy=f"say which card describes them: load_weights(..., card={example})",
+        remedy=("" if digest else "download it, and ")
+        + f"name the card that describes it before the file, as in {example}",
     )
 
 
@@ -404,10 +422,13 @@ def _refuse(given: object, what: str, whose: str, found: Reference) -> None:
         )
 
 
+def _trust(described: WeightCard, verified: bool) -> str:
+    return "as published" if verified and described.sha256 else "no published hash compared"
+
+
 def _load_file(
-    path: Path, digest: str, described: WeightCard, recipe: Recipe, name: str, *, verified: bool
+    path: Path, digest: str, described: WeightCard, recipe: Recipe, name: str, trust: str
 ) -> Encoder:
-    trust = "as published" if verified and described.sha256 else "no published hash compared"
     card = Card(
         name=name,
         architecture=described.architecture,

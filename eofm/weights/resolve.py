@@ -9,6 +9,7 @@
     runs/mine/export/teacher        an export, or its card.json
     runs/mine/checkpoints/last.ckpt a checkpoint of a run: its student; `@teacher` for the other
     weights.pth, ./name             a file; `./` distinguishes it from a published name
+    softcon_vits14_s2@weights.pth   a file that this card describes, such as weights trained further
     https://..., file://...         an address
     hf:OWNER/NAME/FILE@REVISION     a file of a model on the Hugging Face hub
     module:function, file.py:name   a user's own function that returns an encoder
@@ -77,8 +78,8 @@ class Reference:
     Args:
         text: The user's text.
         kind: Kind of reference.
-        name: Name of a card with its alternative, of a timm network, an architecture, a function,
-            or an address; else empty.
+        name: Name of a card with its alternative (of a file, if one is stated), of a timm network,
+            an architecture, a function, or an address; else empty.
         path: Path of an export, a checkpoint, a file, or a file of timm's weights; else None.
         branch: Branch of a checkpoint; else empty.
     """
@@ -88,6 +89,11 @@ class Reference:
     name: str = ""
     path: Path | None = None
     branch: str = ""
+
+    @property
+    def takes_card(self) -> bool:
+        """Whether it is an address or a file for which no card is named."""
+        return self.kind is WeightsKind.ADDRESS or (self.kind is WeightsKind.FILE and not self.name)
 
 
 def resolve(weights: str | Path) -> Reference:
@@ -105,7 +111,7 @@ def resolve(weights: str | Path) -> Reference:
         if by_prefix is not None:
             return by_prefix
         if text.partition("@")[0] in WEIGHTS:
-            return Reference(text, WeightsKind.CARD, text)
+            return _by_card(text)
     path = Path(text)
     here = _here(text, path)
     if here is not None:
@@ -141,6 +147,22 @@ def _by_prefix(text: str) -> Reference | None:
     if "://" in text:
         return Reference(text, WeightsKind.ADDRESS, text)
     return None
+
+
+def _by_card(text: str) -> Reference:
+    """Return the reference of a published name, with an alternative, a file or both behind it."""
+    name, _, rest = text.partition("@")
+    alternative, _, file = rest.partition("@")
+    if alternative in WEIGHTS[name].alternatives:
+        name, rest = f"{name}@{alternative}", file
+    if _is_file(rest):
+        return Reference(text, WeightsKind.FILE, name, Path(rest))
+    return Reference(text, WeightsKind.CARD, text)
+
+
+def _is_file(text: str) -> bool:
+    """Return whether what follows a published name is a file, though there may be none."""
+    return Path(text).suffix in _SUFFIXES or Path(text).is_file()
 
 
 def _hugging_face(text: str) -> str:

@@ -89,7 +89,7 @@ def open_source(weights: Path | str, architecture: str) -> Source:
         case WeightsKind.ADDRESS:
             return _from_file(fetch(found.name), architecture)
         case WeightsKind.FILE if found.path is not None:
-            return _from_file(found.path, architecture)
+            return _from_file(found.path, architecture, found.name)
         case _:
             raise WeightsError(
                 f"training does not start from a {found.kind}",
@@ -113,7 +113,14 @@ def _from_encoder(encoder: Encoder, where: Path) -> Source:
     )
 
 
-def _from_file(path: Path, architecture: str) -> Source:
+def _from_file(path: Path, architecture: str, described: str = "") -> Source:
+    """Return the weights of a file.
+
+    Args:
+        path: Of the file.
+        architecture: Of the network to be trained.
+        described: Name of the card that describes the file; empty: it is recognised.
+    """
     state = read_state(path)
     layout = StateLayout.TIMM if architecture.startswith(PREFIX) else detect_layout(state)
     mapped = KEY_MAPS[layout](state)
@@ -122,13 +129,16 @@ def _from_file(path: Path, architecture: str) -> Source:
     # if a hash is published, the name alone proves nothing
     if card and card.sha256 and not sha256.startswith(card.sha256):
         card = None
+    recipe = card.recipe if card else None
+    if described:
+        _, recipe = find(described)
     return Source(
         f"{path.name} ({layout})",
         path,
         mapped.state,
         mapped.dropped,
         sha256,
-        card.recipe if card else None,
+        recipe,
     )
 
 

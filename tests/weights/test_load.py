@@ -23,12 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import eofm
+from eofm import hub
 from eofm.contract.imagery import Imagery
 from eofm.contract.spec import ImageSpec, Sensor, Unit
 from eofm.errors import SpecMismatch, WeightsError
 from eofm.weights.cards import WEIGHTS
 from eofm.weights.download import file_name
 from eofm.weights.load import load_weights
+from eofm.weights.start import open_source
 
 State = dict[str, Tensor]
 
@@ -345,8 +347,33 @@ def test_an_export_and_a_file_like_another(small_files: Mapping[str, Path], tmp_
         load_weights(tmp_path / "export", card="softcon_vits14_s1")
     with pytest.raises(WeightsError, match="are unknown") as caught:
         load_weights(unknown)
-    assert "card=" in str(caught.value.remedy)
+    assert f"as in softcon_vits14_s2@{unknown}" in str(caught.value.remedy)
     assert str(unknown) == str(caught.value.where)
+
+
+def test_a_file_that_a_card_describes(
+    small_files: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`CARD@FILE`, as the remedy says: network and input are the card's, the source is the file."""
+    mine = shutil.copy(small_files["s1"], tmp_path / "mine.pth")
+    encoder = load_weights(f"softcon_vits14_s1@{mine}")
+    same = load_weights(small_files["s1"], card="softcon_vits14_s1", check_hash=False)
+
+    assert encoder.recipe == same.recipe
+    state = same.trunk.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in encoder.trunk.state_dict().items())
+    assert ("softcon_vits14_s1@mine.pth", "mine.pth, not the published file") == (
+        encoder.card.name,
+        encoder.card.source,
+    )
+    with pytest.raises(WeightsError, match="have a card already"):
+        load_weights(f"softcon_vits14_s1@{mine}", card="softcon_vits14_s1")
+    with pytest.raises(WeightsError, match="there is no such weights file"):
+        load_weights("softcon_vits14_s1@other.pth")
+    monkeypatch.chdir(tmp_path)
+    assert encoder.card.sha256 == hub.eofm(weights="softcon_vits14_s1@mine.pth").card.sha256
+    start = open_source("softcon_vits14_s1@mine.pth", "vits14")
+    assert (encoder.recipe, encoder.card.sha256) == (start.recipe, start.sha256)
 
 
 def test_names_go_before_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,12 @@ TINY = "timm:vit_tiny_patch16_224"
             WeightsKind.CARD,
             "ssl4eo_moco_rn50_s2@torchgeo",
         ),
+        ("softcon_vits14_s2@dir/a@b.pth", WeightsKind.FILE, "softcon_vits14_s2"),
+        (
+            "softcon_vits14_s2@torchgeo-zscore@./w.safetensors",
+            WeightsKind.FILE,
+            "softcon_vits14_s2@torchgeo-zscore",
+        ),
         (TINY, WeightsKind.TIMM, TINY),
         (f"{TINY}@some/file.pth", WeightsKind.TIMM, TINY),
         ("random", WeightsKind.RANDOM, ""),

@@ -36,7 +36,6 @@ class EmbedConfig:
         bands: Bands in stored order, if the file does not name them.
         time: Time step of a netCDF or Zarr series, such as 2021-07-04.
         item: One of several images: identifier of a STAC item, tile of a SAFE product.
-        card: Published weights whose card (architecture, input) applies to a weights file.
         size: Side of the network's input in pixels, for weights that do not state it (random:,
             timm:); 224 by default.
         chips: Side of a chip in pixels of the scene.
@@ -78,7 +77,6 @@ class EmbedConfig:
     bands: list[str] | None = None
     time: str | None = None
     item: str | None = None
-    card: str | None = None
     size: int | None = None
     chips: int | None = None
     stride: int | None = None

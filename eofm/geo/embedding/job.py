@@ -122,7 +122,7 @@ def encoder_of(config: EmbedConfig, spec: ImageSpec) -> Encoder:
             where=config.model,
             remedy="leave out --size",
         )
-    return load_weights(config.model, card=config.card, recipe=recipe).to(device)
+    return load_weights(config.model, recipe=recipe).to(device)
 
 
 def waivers_of(spec: ImageSpec, encoder: Encoder, force: Sequence[str]) -> tuple[Waiver, ...]:
