@@ -39,7 +39,7 @@ from eofm.landcover.warp import Bounds, MapReader, box_in, fill, opened, overlap
 from eofm.raster.folder import walk_files
 from eofm.raster.geotiff import gdal_name, grid_of, local_path
 from eofm.raster.grid import Grid, Window
-from eofm.raster.stac import read_items
+from eofm.raster.stac import read_items, roles_of
 from eofm.terminal import track
 
 __all__ = [
@@ -658,7 +658,7 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
     kind = str(asset.get("type") or "")
     suffix = Path(urlparse(asset["href"]).path).suffix.lower()
     raster = kind.startswith("image/tiff") if kind else suffix in {*TIFS, ".vrt"}
-    return raster and not {"thumbnail", "overview"} & set(map(str, asset.get("roles") or ()))
+    return raster and not roles_of(asset) & {"thumbnail", "overview"}
 
 
 def _local(href: str, file: Path, where: str) -> Path:

@@ -52,7 +52,7 @@ from eofm.raster.tags import (
     without_scale,
 )
 
-__all__ = ["Json", "open_stac", "read_items"]
+__all__ = ["Json", "open_stac", "read_items", "roles_of"]
 
 _MAX_BYTES: Final = 256 * 2**20
 _OF_DIGITAL_NUMBERS: Final = frozenset({Unit.DN, Unit.DN_OFFSET1000})
@@ -390,8 +390,7 @@ def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
     for key, asset in item["assets"].items():
         if not isinstance(asset, dict) or not isinstance(asset.get("href"), str):
             continue
-        roles = {str(role).lower() for role in asset.get("roles") or ()}
-        if roles & _NO_BAND or str(key).lower() in _NO_BAND:
+        if roles_of(asset) & _NO_BAND or str(key).lower() in _NO_BAND:
             continue
         if not str(asset["href"]).partition("?")[0].lower().endswith(_RASTER):
             continue
@@ -411,6 +410,14 @@ def _assets(item: Json, sensor: Sensor) -> list[_Asset]:
         return gsd, one.href.partition("?")[0].lower().endswith(".jp2")
 
     return sorted(found, key=order)
+
+
+def roles_of(asset: Json) -> frozenset[str]:
+    """Return the roles of an asset in lower case; one that is no list counts as none."""
+    roles = asset.get("roles")
+    return (
+        frozenset(str(role).lower() for role in roles) if isinstance(roles, list) else frozenset()
+    )
 
 
 def _gsd(key: str, asset: Json) -> float | None:

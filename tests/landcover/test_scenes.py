@@ -291,6 +291,8 @@ def test_stac_items(tmp_path: Path, write_tif) -> None:
         item("one", one.as_uri(), datetime="2021-06-01T10:00:00Z"),
         item("two", "data/two 2.tif", **year),
     ]
+    for each, roles in zip(items, (0.5, ["data"]), strict=True):  # no list counts as no roles
+        each["assets"]["map"]["roles"] = roles
     (tmp_path / "items.json").write_text(
         json.dumps({"type": "FeatureCollection", "features": items})
     )

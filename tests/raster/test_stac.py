@@ -281,6 +281,7 @@ def test_odd_items_are_errors_of_ours(earth_search) -> None:
         lambda item: item.update(geometry=None),
         lambda item: item.update(geometry={"type": "Polygon", "coordinates": [["x"]]}),
         lambda item: item["properties"].update(datetime=5),
+        lambda item: item["assets"]["red"].update(roles=0.5),
     ]
     refused = 0
     for number, fault in enumerate(faults):
