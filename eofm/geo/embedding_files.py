@@ -562,6 +562,10 @@ def _check_vectors(source: DatasetReader, file: Path) -> None:
 # ------------------------------------------------------------------------------------ Zarr
 
 
+# Dimensions of a vector; y and x are compared with their coordinates, and this one has none.
+_MOST_DIM: Final = 65_536
+
+
 def write_zarr(folder: Path, grid: PatchGrid) -> None:
     """Write a patch grid atomically as Zarr, one row of chunks at a time.
 
@@ -628,6 +632,8 @@ def read_zarr(folder: Path) -> PatchGrid:
         group = zarr.open_group(folder, mode="r", use_consolidated=False)
         arrays = dict(group.arrays())
         check_zarr(arrays, arrays.keys() - {"embedding"}, folder)
+        if (dimensions := arrays["embedding"].shape[0]) > _MOST_DIM:
+            raise ValueError(f"vectors of {dimensions} dimensions, more than {_MOST_DIM}")
         data = xr.open_zarr(folder, consolidated=False, chunks=None, mask_and_scale=False)
         stored = data["embedding"]
         valid = data["valid"].to_numpy().astype(np.bool_)

@@ -45,18 +45,21 @@ def test_spoiled_inputs(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "number"),
+    ("name", "seed", "number"),
     [
-        ("GeoTIFF", 882),
-        ("STAC items of maps", 723),
-        ("footprints.parquet", 143),
-        ("stores: rows.parquet", 29),
-        ("polygons.geojson", 313),
+        ("GeoTIFF", 1, 882),
+        ("STAC items of maps", 1, 723),
+        ("footprints.parquet", 1, 143),
+        ("stores: rows.parquet", 1, 29),
+        ("polygons.geojson", 1, 313),
+        ("patches.zarr: embedding/zarr.json", 3, 760),
     ],
 )
-def test_what_once_was_a_fault(name: str, number: int, tmp_path: Path) -> None:
-    """GDAL's own error, a null byte in a path, statistics that ended Arrow, an edge too long."""
-    found = inputs.run_case(name, 1, 1, tmp_path / "case", number)
+def test_what_once_was_a_fault(name: str, seed: int, number: int, tmp_path: Path) -> None:
+    """GDAL's own error, a null byte in a path, statistics that ended Arrow, an edge too long, a
+    million dimensions.
+    """
+    found = inputs.run_case(name, 1, seed, tmp_path / "case", number)
 
     assert {"refused": 1} == dict(found.counts)
 
