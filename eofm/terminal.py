@@ -185,6 +185,12 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
             raise
         _say(f"eofm: error: {_exhausted(error)}")
         status = 1
+    except BaseException as error:
+        # of pyo3, whose class cannot be imported: safetensors raises it where memory is short
+        if type(error).__name__ != "PanicException":
+            raise
+        _say(f"eofm: error: {_exhausted(error)}")
+        status = 1
     finally:
         sys.unraisablehook = hook
     _close_stdout()
@@ -195,7 +201,7 @@ def guarded(words: Sequence[str], body: Callable[[], int]) -> int:
 _SHORTAGES: Final = ("can't allocate memory", "out of memory", "can't start new thread")
 
 
-def _exhausted(error: RuntimeError) -> EofmError:
+def _exhausted(error: BaseException) -> EofmError:
     """Report that the processor or the GPU lacks memory."""
     return DataError(
         "there is not enough memory",

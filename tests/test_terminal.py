@@ -92,6 +92,7 @@ def test_narrow_terminals(encoding: str) -> None:
         ("raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')", "smaller batches"),
         ("raise RuntimeError('DefaultCPUAllocator: can\\'t allocate memory')", "free memory"),
         ("raise RuntimeError('can\\'t start new thread')", "fewer workers"),
+        ("raise type('PanicException', (BaseException,), {})('pointer is null')", "free memory"),
     ],
 )
 def test_what_the_system_refuses(code: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ def advice(error: BaseException, otherwise: _Advice) -> str | _Advice:
     return otherwise if number is None else _ADVICE.get(number, otherwise)
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """Return the message of an exception in one line that fits a terminal."""
     match error:
         case EofmError():
