@@ -68,7 +68,7 @@ def share(rows: Rows, when: str) -> str:
     if not found:
         return "–"
     mean, half = interval(found)
-    return f"{mean:.3f}" if math.isnan(half) else f"{mean:.3f} ± {half:.3f}"
+    return f"{mean:.4f}" if math.isnan(half) else f"{mean:.4f} ± {half:.4f}"
 
 
 def by_arm(records: Sequence[Record]) -> dict[str, dict[int, Record]]:
@@ -90,7 +90,7 @@ seeds of each line, all other settings alike (one direction; with two sensors bo
 **Which term is better on made-up scenes is no proof for real ones**: real tiles are in
 [study_real_pixels_terms.md](study_real_pixels_terms.md). Nothing was tuned on what is scored: rate
 and weights were fixed before the first run, the size by the time that a trial with another seed
-took. A line with fewer seeds than others is one for which there was no time.
+took.
 
 Frozen student: a linear probe and 20 nearest neighbours of its vector (average precision, mean over
 classes, x 100); a linear layer from its patches to the land-cover map (mean IoU, x 100); patches of

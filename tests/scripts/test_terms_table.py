@@ -106,7 +106,7 @@ def test_the_page_says_what_the_records_say(page: ModuleType) -> None:
     assert ["1", "50.0", "+0.0", "-10.0"] == lines["look"][2:6]
     assert ["–", "", ""] == lines["mim"][9:12]  # no patches were measured
     assert ["30.0", "", ""] == lines["52 image statistics"][3:6]
-    assert "| mim | mim | 1.200 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |" in text
+    assert "| mim | mim | 1.2000 ± 0.0000 | 0.5000 ± 0.0000 | 0.9000 ± 0.0000 |" in text
     radar = text[text.index("radar image alone") :]
     assert "| 1 | 60.0 | +20.0 | +10.0 |" in radar
     assert ("0.50", "1.00") == (lines["softcon"][-1], lines["moco-v3, dense"][-1])
