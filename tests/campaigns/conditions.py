@@ -415,8 +415,8 @@ class Trials:
 
 def _printed(said: str) -> list[str]:
     """The words of the command that resumes, as it was printed."""
-    lines = said.partition("resumes where it stopped\n")[2].splitlines()
-    return shlex.split(lines[0])[1:] if lines else []
+    after = said.partition("stopped by SIG")[2].splitlines()
+    return next((shlex.split(line)[1:] for line in after if line.startswith("    eofm ")), [])
 
 
 def _drawn(pairs: list[tuple[str, str]], count: int | None, seed: int) -> list[tuple[str, str]]:

@@ -218,6 +218,10 @@ def test_the_printed_command_is_the_one_that_is_run() -> None:
 
     assert ["labels", "a b", "--resume"] == conditions._printed(said)
     assert [] == conditions._printed("eofm: stopped by SIGINT")
+    of_training = (
+        "stopped by SIGTERM after step 3; resume the run with\n    eofm pretrain --run.out a\n"
+    )
+    assert ["pretrain", "--run.out", "a"] == conditions._printed(of_training)
 
 
 def test_one_input_is_spoiled(tmp_path: Path) -> None:
