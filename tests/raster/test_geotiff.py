@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import subprocess
+import tarfile
 import sys
 import warnings
 from collections.abc import Callable
@@ -489,6 +490,29 @@ def test_an_archive_is_one(tmp_path: Path, head: bytes) -> None:
         eofm.read_geotiff(tmp_path / "a.tif", sensor="s2-l2a", unit="dn")
 
     assert ("an archive", "unpack it") == (caught.value.found, caught.value.remedy)
+
+
+def test_a_tape_archive_is_one(tmp_path: Path) -> None:
+    """It begins with the name of a file; the remedy was to download it again."""
+    (tmp_path / "B02.tif").write_bytes(b"pixels")
+    with tarfile.open(tmp_path / "product.tar", "w") as packed:
+        packed.add(tmp_path / "B02.tif", "product/B02.tif")
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(tmp_path / "product.tar", sensor="s2-l2a", unit="dn")
+
+    assert ("an archive", "unpack it") == (caught.value.found, caught.value.remedy)
+
+
+def test_the_metadata_of_a_tile_name_their_product(tmp_path: Path) -> None:
+    """Of a `MTD_TL.xml` the remedy was the raster that it describes, of which there are thirteen."""
+    path = tmp_path / "MTD_TL.xml"
+    space = "https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-2A_Tile_Metadata.xsd"
+    path.write_text(f'<?xml version="1.0"?>\n<n1:Level-2A_Tile_ID xmlns:n1="{space}"/>')
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+
+    assert "a tile of a Sentinel-2 product" in str(caught.value.found)
+    assert "name the .SAFE folder that it is in" == caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.nc"])
