@@ -606,7 +606,10 @@ def _identify_markup(path: Path) -> tuple[str, str]:
     if "sentinel-1" in head:
         return "the manifest of a Sentinel-1 product", SENTINEL_1
     if "_tile_id" in head and "sentinel" in head:
-        return "the metadata of a tile of a Sentinel-2 product", "name the .SAFE folder that it is in"
+        return (
+            "the metadata of a tile of a Sentinel-2 product",
+            "name its .SAFE folder",
+        )
     if "gdaltileindexdataset" in head:
         return "a GDAL tile index", "name one of the rasters that it lists"
     return "XML, which holds no pixels", "name the raster that it describes"

@@ -6,8 +6,8 @@ import gzip
 import os
 import re
 import subprocess
-import tarfile
 import sys
+import tarfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -504,7 +504,7 @@ def test_a_tape_archive_is_one(tmp_path: Path) -> None:
 
 
 def test_the_metadata_of_a_tile_name_their_product(tmp_path: Path) -> None:
-    """Of a `MTD_TL.xml` the remedy was the raster that it describes, of which there are thirteen."""
+    """The remedy for `MTD_TL.xml` was the raster that it describes: there are thirteen."""
     path = tmp_path / "MTD_TL.xml"
     space = "https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-2A_Tile_Metadata.xsd"
     path.write_text(f'<?xml version="1.0"?>\n<n1:Level-2A_Tile_ID xmlns:n1="{space}"/>')
@@ -512,7 +512,7 @@ def test_the_metadata_of_a_tile_name_their_product(tmp_path: Path) -> None:
         eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
 
     assert "a tile of a Sentinel-2 product" in str(caught.value.found)
-    assert "name the .SAFE folder that it is in" == caught.value.remedy
+    assert "name its .SAFE folder" == caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.nc"])
