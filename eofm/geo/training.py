@@ -33,6 +33,7 @@ from eofm.probes.features import Labelled, Scaler, Scaling
 from eofm.probes.knn import knn_probe
 from eofm.probes.linear import LinearFit, StrengthGrid, fit_linear
 from eofm.probes.logistic import Eigenbasis
+from eofm.terminal import notice
 
 __all__ = [
     "EXPLODE",
@@ -235,7 +236,7 @@ def label_cells(
 
 
 def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
-    """Return the cells under polygons and points, in order.
+    """Return the cells under polygons and points, in order; features without one are reported.
 
     Args:
         cells: Chips or patches.
@@ -259,6 +260,13 @@ def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
             where=places.source,
             remedy="give points instead, as in geopandas: "
             "layer.geometry = layer.geometry.representative_point()",
+        )
+    used = np.unique(places.features[covers.parts[np.isin(covers.cells, under)]])
+    count = len(np.unique(places.features))
+    if len(used) < count:
+        notice(
+            f"{places.source}: {count - len(used)} of {count} features are not used: they are "
+            f"outside of the embeddings, or in cells of which less than {purity:.0%} is covered"
         )
     return np.asarray(under, np.int64)
 
