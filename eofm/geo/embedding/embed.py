@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -500,7 +501,7 @@ def _scenes(config: EmbedConfig) -> tuple[list[Scene], dict[str, str]]:
 
 def _listed(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the list of scenes cannot be read", found=error, where=file) from error
     words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -512,7 +513,15 @@ def _listed(file: Path) -> list[str]:
             where=file,
             remedy="write one on each line, as in: ls -d PRODUCTS/*.SAFE > scenes.txt",
         )
-    return words
+    return [_beside(word, file) for word in words]
+
+
+def _beside(word: str, file: Path) -> str:
+    """Return a path of a list that is not found from the working directory, but beside the list."""
+    beside = file.parent / word
+    with suppress(OSError, ValueError):  # a text that is no path
+        return str(beside) if beside.exists() and not Path(word).exists() else word
+    return word
 
 
 def _embed_many(
