@@ -167,11 +167,22 @@ class VectorLayer:
 
         Raises:
             ConfigError: If none is stated.
-            LabelError: If the field does not exist.
+            LabelError: If the field does not exist, or holds lists.
         """
         check_field(self.file, name, tuple(self.columns))
         assert name is not None  # noqa: S101 (checked on the line before)
-        return self.columns[name]
+        values = self.columns[name]
+        several = [value for value in values if isinstance(value, list | tuple | dict | np.ndarray)]
+        if several:
+            raise LabelError(
+                f"the field {name} holds several values in a feature",
+                found=f"{several[0]} and the like in {len(several)} of {len(values)} features",
+                expected="one number or text in each",
+                where=self.file,
+                remedy="keep one of them, as in geopandas: "
+                f"layer[{name!r}] = layer[{name!r}].str[0]",
+            )
+        return values
 
 
 def read_layer(file: Path, field: str | None) -> Layer:

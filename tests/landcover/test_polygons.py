@@ -19,6 +19,7 @@ from eofm.cli import main
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, EofmError, LabelError, RasterError
+from eofm.geo.places import read_labels
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.polygons import PARQUETS, VECTORS, _code, read_layer, read_vectors
@@ -324,6 +325,22 @@ def test_the_scheme_of_the_remedy_knows_every_value(tmp_path: Path, values: list
         found()
     (tmp_path / "s.yaml").write_text(str(caught.value.remedy).partition("--scheme: ")[2])
     assert {None, *values} - {"0"} == found()
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".parquet"])
+def test_a_list_is_no_class(tmp_path: Path, suffix: str) -> None:
+    """Of a field of lists the truth of an array was asked; the remedy keeps the first of each."""
+    path = layer(
+        tmp_path / f"p{suffix}", crs="EPSG:4326", **{"class": [["wood"], ["lake", "wood"]]}
+    )
+    for call in (read, lambda file: read_labels(file, "class")):
+        with pytest.raises(LabelError, match="several values in a feature") as caught:
+            call(path)
+    scope = {
+        "layer": geopandas.read_file(path) if suffix == ".geojson" else geopandas.read_parquet(path)
+    }
+    exec(str(caught.value.remedy).partition("geopandas: ")[2], scope)
+    assert ("wood", "lake") == read_labels(scope["layer"], "class").values
 
 
 def test_windows_of_polygons(tmp_path: Path) -> None:
