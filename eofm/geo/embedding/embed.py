@@ -66,7 +66,7 @@ from eofm.geo.embeddings import (
     SceneRecord,
     wants_codes,
 )
-from eofm.geo.results import CONFIG, write_settings
+from eofm.geo.results import CONFIG, check_folder, write_settings
 from eofm.landcover.polygons import read_vectors
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.grid import Window, crs_text
@@ -442,8 +442,9 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
         EofmError: If a scene cannot be opened, the network does not match it, or a single scene
             cannot be embedded. With several scenes, those that can be embedded are.
     """
-    scenes, unopened = _scenes(config)
     out = Path(config.out)
+    check_folder(config, out)
+    scenes, unopened = _scenes(config)
     if config.explain:
         parts = [_failure(name, why) for name, why in unopened.items()]
         for scene in scenes:
