@@ -229,6 +229,7 @@ def label_cells(
         *_notes(found, covers, drawn, contested),
         *_kept_notes(found, kept, per_polygon),
         *_alike(names),
+        *_numbered(names),
     )
     labels = np.searchsorted(present, kept.labels).astype(np.int64)
     touching = len(np.unique(drawn.polygons[covers.parts]))
@@ -466,6 +467,15 @@ def _alike(names: Sequence[str]) -> tuple[str, ...]:
         "if they are the same class, use one name, as in geopandas: "
         'layer[field] = layer[field].str.casefold().str.split().str.join(" ")',
     )
+
+
+def _numbered(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of a class map where classes are other numbers than these."""
+    said = {str(value): name for value, name in enumerate(names, 1)}
+    if not all(name.removeprefix("-").isdecimal() for name in names) or [*said] == [*names]:
+        return ()
+    pairs = ", ".join(f"{value} is class {name}" for value, name in said.items() if value != name)
+    return (f"**the classes are numbers, and the values of a map of classes are others**: {pairs}",)
 
 
 # -------------------------------------------------------- the probe, and the distance from its data
