@@ -272,7 +272,7 @@ def test_c21_ground_that_cannot_be_found_is_refused(
         packed(tmp_path / "in", tmp_path / "out")
 
     assert read.value.problem == stored.value.problem
-    assert "rio " in str(read.value.remedy)
+    assert f" {file}" in str(read.value.remedy)
     assert str(file) in str(read.value.where)
     assert read.value.problem in checked(tmp_path / "in")
 

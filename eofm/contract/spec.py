@@ -53,6 +53,7 @@ __all__ = [
     "stated_names",
     "stated_nanometres",
     "stated_size",
+    "without_image_index",
     "without_image_number",
 ]
 
@@ -473,6 +474,13 @@ _AROUND: Final = re.compile(
     r"|reflectance|backscatter|(sigma|gamma)0?|linear|power|db|median|mean|medoid|mosaic|composite"
     r"|\d{8}(t\d{6})?|t?\d{2}[a-z]{3}|n\d{4}|r\d{3}"
 )
+# What Earth Engine's toBands() writes before a name: the index of the image, which of a scene of
+# Sentinel-2 is its times and tile, and of Sentinel-1 its product; merged collections count as well.
+_INDEX: Final = re.compile(
+    r"(?:\d+_)*(?:(?:\d{8}t\d{6}_){2}t\d{2}[a-z]{3}_"
+    r"|s1[a-c]_[a-z0-9]{2}_grd[fhm]_1s[sd][hv]_(?:\d{8}t\d{6}_){2}(?:[0-9a-f]{4,6}_){3})?",
+    re.IGNORECASE,
+)
 _PLATFORM: Final = re.compile(r"\bsentinel[ _-]?([12][abc]?)(?=[^a-z0-9]|$)")
 # The bands of Landsat's collection 2: its SR_B5 is near infrared, and B05 is none.
 _LANDSAT: Final = re.compile(r"(?<![a-z])S[RT]_B\d", re.IGNORECASE)
@@ -497,7 +505,7 @@ def band_candidates(name: str, sensor: Sensor | None = None) -> tuple[str, ...]:
     """
     if _LANDSAT.search(name):
         return ()
-    folded = name.casefold().strip()
+    folded = without_image_index(name).casefold()
     text = _PLATFORM.sub(r"s\1", _WAVELENGTH.sub(" ", folded))
     parts = [part for part in _SEPARATOR.split(text) if part and not _AROUND.fullmatch(part)]
     if len(parts) > 1 and parts[0].isdecimal():
@@ -510,6 +518,18 @@ def band_candidates(name: str, sensor: Sensor | None = None) -> tuple[str, ...]:
     elif fitting:
         found &= fitting  # `B02 (665 nm)` contradicts itself
     return tuple(band for band in bands if band in found)
+
+
+def without_image_index(name: str) -> str:
+    """Return the name of a band without the index of its image, which `toBands()` writes before it.
+
+    Args:
+        name: As Earth Engine exports it.
+
+    >>> [without_image_index(n) for n in ("20220301T103021_20220301T103026_T32UPU_QA60", "2_B4")]
+    ['QA60', 'B4']
+    """
+    return _INDEX.sub("", name.strip(), count=1)
 
 
 def stated_nanometres(name: str) -> float | None:

@@ -70,6 +70,7 @@ from eofm.geo.results import (
     CONFIG,
     NO_NUMBER,
     ResultFiles,
+    check_folder,
     drop_earlier,
     exclusive,
     plane,
@@ -401,9 +402,10 @@ def run_change(config: ChangeConfig) -> ResultFiles:
         DataError: If embeddings cannot be used or are on different grids, or files cannot be
             written.
         SpecError: If vectors of two models are compared.
-        ConfigError: If there are too few unchanged cells for the rate, or another process writes
-            there.
+        ConfigError: If there are too few unchanged cells for the rate, or another process or
+            verb writes there.
     """
+    check_folder(config, Path(config.out))
     with exclusive(Path(config.out)):
         return _run(config)
 

@@ -30,6 +30,7 @@ from eofm.geo.results import (
     NO_NUMBER,
     Colour,
     ResultFiles,
+    check_folder,
     class_colours,
     class_qml,
     class_sld,
@@ -354,10 +355,12 @@ def run_map(config: MapConfig) -> ResultFiles:
         config: The settings, as on the command line.
 
     Raises:
-        ConfigError: If the settings do not match the labels, or another process writes there.
+        ConfigError: If the settings do not match the labels, or another process or verb
+            writes there.
         DataError: If embeddings or labels cannot be used, or files cannot be written.
         SpecError: If the other embeddings are of another model.
     """
+    check_folder(config, Path(config.out))
     with exclusive(Path(config.out)):
         return _run(config)
 

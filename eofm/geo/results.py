@@ -11,8 +11,9 @@ import contextlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -30,7 +31,7 @@ from eofm import __version__
 from eofm.environment import geo_library
 from eofm.errors import ConfigError, DataError
 from eofm.formats.foreign import foreign
-from eofm.formats.text import settings_text
+from eofm.formats.text import read_yaml, settings_text
 from eofm.geo.cells import Cells, Index
 from eofm.geo.maps_config import ExploreConfig, SearchConfig
 from eofm.io import locked, replacing, write_file
@@ -53,6 +54,7 @@ __all__ = [
     "ResultFiles",
     "ScenePicture",
     "cell_pictures",
+    "check_folder",
     "class_colours",
     "class_qml",
     "class_sld",
@@ -344,6 +346,39 @@ def drop_earlier(folder: Path, names: Iterable[str], files: Sequence[Path]) -> N
     for file in {folder / name for name in names} - set(files):
         with foreign(DataError, "a file of an earlier run cannot be removed", where=file):
             file.unlink(missing_ok=True)
+
+
+def check_folder(config: DataclassInstance, folder: Path) -> None:
+    """Check that an output folder does not hold the settings of another verb.
+
+    They would be replaced, and with them what repeats or resumes the other run.
+
+    Args:
+        config: The settings of this verb.
+        folder: Its output folder, which need not exist.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    file = folder / CONFIG
+    try:
+        kept = read_yaml(file)
+    except DataError:
+        return
+    keys = {str(key) for key in kept} if isinstance(kept, Mapping) else set[str]()
+    own = {one.name for one in fields(config)}
+    if keys and len(keys - own) >= len(keys & own):
+        verb = type(config).__name__.removesuffix("Config").lower()
+        raise ConfigError(
+            "the output folder holds the results of another command",
+            found=f"{CONFIG} with {', '.join(sorted(keys - own)[:_NAMED])}",
+            expected="a folder of its own",
+            where=folder,
+            remedy=f"name another folder: --out {quote(str(folder / verb))}",
+        )
+
+
+_NAMED: Final = 3  # settings in a message
 
 
 def write_settings(config: DataclassInstance, file: Path) -> Path:

@@ -67,6 +67,7 @@ from eofm.geo.results import (
     CONFIG,
     ResultFiles,
     cell_pictures,
+    check_folder,
     drop_earlier,
     exclusive,
     named_scene,
@@ -409,10 +410,11 @@ def run_search(config: SearchConfig) -> ResultFiles:
         config: The settings, as on the command line.
 
     Raises:
-        ConfigError: If another process writes there.
+        ConfigError: If another process writes there, or the folder is that of another verb.
         DataError: If embeddings or polygons cannot be used, or files cannot be written.
         SpecError: If sensor or unit of the scene are neither stated nor known.
     """
+    check_folder(config, Path(config.out))
     with exclusive(Path(config.out)):
         return _run(config)
 

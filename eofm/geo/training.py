@@ -33,6 +33,7 @@ from eofm.probes.features import Labelled, Scaler, Scaling
 from eofm.probes.knn import knn_probe
 from eofm.probes.linear import LinearFit, StrengthGrid, fit_linear
 from eofm.probes.logistic import Eigenbasis
+from eofm.terminal import notice
 
 __all__ = [
     "EXPLODE",
@@ -228,6 +229,7 @@ def label_cells(
         *_notes(found, covers, drawn, contested),
         *_kept_notes(found, kept, per_polygon),
         *_alike(names),
+        *_numbered(names),
     )
     labels = np.searchsorted(present, kept.labels).astype(np.int64)
     touching = len(np.unique(drawn.polygons[covers.parts]))
@@ -235,7 +237,7 @@ def label_cells(
 
 
 def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
-    """Return the cells under polygons and points, in order.
+    """Return the cells under polygons and points, in order; features without one are reported.
 
     Args:
         cells: Chips or patches.
@@ -259,6 +261,13 @@ def covered(cells: Cells, places: LabelledPlaces, purity: float = 0.5) -> Index:
             where=places.source,
             remedy="give points instead, as in geopandas: "
             "layer.geometry = layer.geometry.representative_point()",
+        )
+    used = np.unique(places.features[covers.parts[np.isin(covers.cells, under)]])
+    count = len(np.unique(places.features))
+    if len(used) < count:
+        notice(
+            f"{places.source}: {count - len(used)} of {count} features are not used: they are "
+            f"outside of the embeddings, or in cells of which less than {purity:.0%} is covered"
         )
     return np.asarray(under, np.int64)
 
@@ -458,6 +467,15 @@ def _alike(names: Sequence[str]) -> tuple[str, ...]:
         "if they are the same class, use one name, as in geopandas: "
         'layer[field] = layer[field].str.casefold().str.split().str.join(" ")',
     )
+
+
+def _numbered(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of a class map where classes are other numbers than these."""
+    said = {str(value): name for value, name in enumerate(names, 1)}
+    if not all(name.removeprefix("-").isdecimal() for name in names) or [*said] == [*names]:
+        return ()
+    pairs = ", ".join(f"{value} is class {name}" for value, name in said.items() if value != name)
+    return (f"**the classes are numbers, and the values of a map of classes are others**: {pairs}",)
 
 
 # -------------------------------------------------------- the probe, and the distance from its data

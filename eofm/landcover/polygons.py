@@ -9,10 +9,12 @@ precedence.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
@@ -103,8 +105,8 @@ class Layer:
                 found=", ".join(strange[:_NAMED]) + (", ..." if strange[_NAMED:] else ""),
                 expected=f"codes, or names of classes: {', '.join(scheme.names)}",
                 where=self.file,
-                remedy="describe them in a YAML file, and give it as --scheme: "
-                f"name: mine, classes: {{{_listing(strange)}}}, nodata: [0]",
+                remedy="describe the classes in a YAML file, and give it as --scheme: "
+                + _scheme_of(self.values),
             )
         found = np.array(codes, np.int64)
         other = {int(c): int((found == c).sum()) for c in set(codes) - set(scheme.codes) if c}
@@ -124,8 +126,15 @@ def _code(value: object, by_name: dict[str, int]) -> int | None:
     return None
 
 
-def _listing(names: Sequence[str]) -> str:
-    return ", ".join(f"{code}: {name}" for code, name in enumerate(names, 1))
+def _scheme_of(values: Sequence[object]) -> str:
+    """Return YAML of a scheme that knows all values of a field: numbers keep their codes."""
+    codes = {code for value in values if (code := _code(value, {})) is not None}
+    names = {str(v).strip() for v in values if _code(v, {}) is None}
+    free = (code for code in count(1) if code not in codes)
+    classes = {code: str(code) for code in sorted(codes - {0})}
+    classes |= {next(free): name for name in sorted(names)}
+    listed = ", ".join(f"{c}: {json.dumps(n, ensure_ascii=False)}" for c, n in classes.items())
+    return f"{{name: mine, classes: {{{listed}}}, nodata: [0]}}"
 
 
 @dataclass(frozen=True)
@@ -158,11 +167,22 @@ class VectorLayer:
 
         Raises:
             ConfigError: If none is stated.
-            LabelError: If the field does not exist.
+            LabelError: If the field does not exist, or holds lists.
         """
         check_field(self.file, name, tuple(self.columns))
         assert name is not None  # noqa: S101 (checked on the line before)
-        return self.columns[name]
+        values = self.columns[name]
+        several = [value for value in values if isinstance(value, list | tuple | dict | np.ndarray)]
+        if several:
+            raise LabelError(
+                f"the field {name} holds several values in a feature",
+                found=f"{several[0]} and the like in {len(several)} of {len(values)} features",
+                expected="one number or text in each",
+                where=self.file,
+                remedy="keep one of them, as in geopandas: "
+                f"layer[{name!r}] = layer[{name!r}].str[0]",
+            )
+        return values
 
 
 def read_layer(file: Path, field: str | None) -> Layer:

@@ -78,14 +78,17 @@ _TEN_METRES: Final = ("B02", "B03", "B04", "B08")  # the most frequent four band
 # closing.
 ONE_AT_A_TIME: Final = threading.Lock()
 
-# Other names of the three dimensions: openEO, `Dataset.to_dataarray`, netCDF in degrees.
+# Other names of the three dimensions: openEO, `Dataset.to_dataarray`, netCDF in degrees, and Earth
+# Engine opened by xee.
 _NAMES: Final[Mapping[str, str]] = {
     "bands": "band",
     "variable": "band",
     "lat": "y",
     "latitude": "y",
+    "Y": "y",
     "lon": "x",
     "longitude": "x",
+    "X": "x",
 }
 _NUMBERED: Final = re.compile(r"band_\d+")
 # A rotated grid has no coordinates along its rows. Its rows and columns are numbered as in the
@@ -100,7 +103,8 @@ def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
     """Return the grid of an array with the dimensions `y` and `x`.
 
     A transform stored in the array is used, to the last digit, if the coordinates are those of its
-    pixels, as in a subset. Otherwise the coordinates are used.
+    pixels, as in a subset. Otherwise the coordinates are used. They are of pixel centres, unless
+    the attribute `transform` says that they are of upper left corners, the default of stackstac.
 
     Args:
         array: Array with at least one pixel.
@@ -125,6 +129,8 @@ def grid_of_array(array: Cube, gsd: float | None = None) -> Grid:
     if not {"x", "y"} <= set(array.coords):
         return whole
     counted = _counted(array, written, _stated_step(crs, gsd))
+    if written is None:
+        counted = _of_corners(counted, array.attrs.get("transform"))
     begins = None if written is None else Grid(crs, counted, height, width).offset_in(whole)
     if begins is not None:
         return whole.at(Window(*begins, height, width))
@@ -176,6 +182,39 @@ def _counted(array: Cube, written: Affine | None, step: float | None) -> Affine:
         _axis(array, axis, one) for axis, one in zip(("x", "y"), known, strict=True)
     )
     return Affine(wide, 0.0, x - wide / 2, 0.0, high, y - high / 2)
+
+
+def _of_corners(counted: Affine, kept: object) -> Affine:
+    """Return the transform given by coordinates of pixels, whose place in the pixel is unknown.
+
+    stackstac labels a pixel by its upper left corner, and keeps the transform as an attribute. Only
+    one of the two places makes pixels, or means of blocks of pixels, begin where pixels of that
+    transform do.
+
+    Args:
+        counted: The transform if the coordinates are those of centres.
+        kept: The attribute: an affine transform, its six numbers, or something else.
+    """
+    try:
+        numbers = np.asarray(kept, np.float64).ravel()[:6]
+    except (TypeError, ValueError):
+        return counted
+    if len(numbers) < 6 or not np.isfinite(numbers).all():
+        return counted
+    t = Affine(*numbers.tolist())
+    if t.b or t.d or not t.a * t.e:
+        return counted
+    moved = Affine(counted.a, 0.0, counted.c + t.a / 2, 0.0, counted.e, counted.f + t.e / 2)
+    return moved if _begins_in(t, moved) and not _begins_in(t, counted) else counted
+
+
+def _begins_in(whole: Affine, part: Affine) -> bool:
+    """Return whether the corner of a grid is one of the corners of pixels of another."""
+    places = ((part.c - whole.c) / whole.a, (part.f - whole.f) / whole.e)
+    return all(abs(place - round(place)) < _CORNER for place in places)
+
+
+_CORNER: Final = 1e-3  # of a pixel, as in Grid.offset_in
 
 
 def _stated_step(crs: CRS | None, gsd: float | None) -> float | None:
@@ -310,11 +349,19 @@ def gsd_of(grid: Grid) -> float:
     try:
         return grid.gsd
     except RasterError as error:
+        crs = "EPSG:4326" if _are_degrees(grid) else "EPSG:32632"
         error.remedy = (
-            "state the pixel size, as in gsd=10.0; or add a georeference, with coordinates x and "
-            'y and array.rio.write_crs("EPSG:32632")'
+            "state the pixel size, as in gsd=10.0; or add a georeference: coordinates x and y of "
+            f'pixel centres (in stackstac: xy_coords="center"), and array.rio.write_crs("{crs}")'
         )
         raise
+
+
+def _are_degrees(grid: Grid) -> bool:
+    """Return whether coordinates without a CRS look like longitudes and latitudes."""
+    left, bottom, right, top = grid.bounds
+    within = max(abs(left), abs(right)) <= 360 and max(abs(bottom), abs(top)) <= 90
+    return within and abs(grid.transform.a) < 1
 
 
 def imagery_of(array: Cube, spec: ImageSpec | None) -> Imagery:
@@ -366,13 +413,26 @@ def with_plain_names(array: Cube) -> Cube:
     Of a Dataset whose only variable has the bands along a dimension, that variable is returned.
     Rows keep their order if the stored transform runs from south to north.
     """
-    named = array.rename({old: new for old, new in _NAMES.items() if old in array.dims})
+    named = _with_plain_dimensions(array)
     if isinstance(named, xr.Dataset):
         named = _with_crs(named)
         stacks = [v for v in named.data_vars.values() if {"band", "y", "x"} <= set(v.dims)]
         named = stacks[0] if len(stacks) == 1 else named
     turned = [axis for axis, sign in (("y", -1), ("x", 1)) if _is_turned(named, axis, sign)]
     return named.isel({axis: slice(None, None, -1) for axis in turned})
+
+
+def _with_plain_dimensions(array: Cube) -> Cube:
+    """Return an array whose dimensions have their usual names.
+
+    A coordinate or variable that has such a name without being the dimension is dropped, such as
+    the `band` that single bands of rioxarray keep when they are joined along `variable`.
+    """
+    names = {new: old for old, new in _NAMES.items() if old in array.dims}
+    names = {new: old for new, old in names.items() if new not in array.dims}
+    there = array.variables if isinstance(array, xr.Dataset) else array.coords
+    taken = [name for name in names if name in there]
+    return array.drop_vars(taken).rename({old: new for new, old in names.items()})
 
 
 def _with_crs(cube: xr.Dataset) -> xr.Dataset:

@@ -509,7 +509,8 @@ def damaged(file: str | Path, error: Exception) -> RasterError:
     )
 
 
-_KIND_BYTES: Final = 64  # bytes; enough to identify a file format
+_KIND_BYTES: Final = 512  # bytes; enough to identify a file format
+_TAR: Final = slice(257, 262)  # of the first block of a tar archive, which begins with a file name
 
 
 def _identify(path: Path) -> tuple[str, str]:
@@ -548,7 +549,7 @@ def _identify(path: Path) -> tuple[str, str]:
         return "a zip archive", f"for a SAFE product: {_read_as(path, '.zip')}{_UNPACK}"
     if head.startswith(b"\x1f\x8b"):
         return "gzip", f"for one raster: {_read_call(f'/vsigzip/{path}')}{_UNPACK}"
-    if head.startswith(_PACKED):
+    if head.startswith(_PACKED) or head[_TAR] == b"ustar":
         return "an archive", "unpack it"
     return _identify_format(path, again)
 
@@ -604,6 +605,11 @@ def _identify_markup(path: Path) -> tuple[str, str]:
         )
     if "sentinel-1" in head:
         return "the manifest of a Sentinel-1 product", SENTINEL_1
+    if "_tile_id" in head and "sentinel" in head:
+        return (
+            "the metadata of a tile of a Sentinel-2 product",
+            "name its .SAFE folder",
+        )
     if "gdaltileindexdataset" in head:
         return "a GDAL tile index", "name one of the rasters that it lists"
     return "XML, which holds no pixels", "name the raster that it describes"

@@ -36,6 +36,7 @@ __all__ = [
     "read_crs",
     "to_wgs84",
     "utm_of",
+    "warp_command",
     "windows",
 ]
 
@@ -205,11 +206,38 @@ class Grid:
         return f"write CRS and transform into the file, as in: {example}{transform}"
 
     def _warp(self) -> str:
+        """Return the command that brings the image to a grid with rows from west to east.
+
+        In a CRS of its own that has a name, pixels keep their size: turned by right angles or
+        mirrored, they keep their values and places too.
+        """
+        own = "" if self.crs is None else crs_text(self.crs)
         try:
-            longitude, latitude = self.centre()
-        except RasterError:
-            return "rio warp FILE OUT.tif --dst-crs EPSG:4326"
-        return f"rio warp FILE OUT.tif --dst-crs {utm_of(longitude, latitude)}"
+            to = own if len(own) < _NAME else utm_of(*self.centre())
+            middle = self.width // 2, self.height // 2
+            ends = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
+            steps = [middle, (middle[0] + 1, middle[1]), (middle[0], middle[1] + 1)]
+            places = [self.point(*place) for place in (*ends, *steps)]
+            if to != own:
+                xs, ys = zip(*places, strict=True)
+                places = list(zip(*warp_points(self.crs, read_crs(to), xs, ys), strict=True))
+        except (RasterError, CRSError, CPLE_BaseError):
+            return warp_command("FILE", "EPSG:4326")
+        (x, y), (x1, y1), (x2, y2) = places[4:]
+        along, down = math.hypot(x1 - x, y1 - y), math.hypot(x2 - x, y2 - y)
+        wide, high = (along, down) if abs(x1 - x) >= abs(x2 - x) else (down, along)
+        if not wide * high:
+            return warp_command("FILE", to)
+        west, east = min(x for x, _ in places), max(x for x, _ in places)
+        south, north = min(y for _, y in places), max(y for _, y in places)
+        corner = ", ".join(f"{number:.12g}" for number in (west, north, wide, high))
+        return warp_command(
+            "FILE",
+            to,
+            f", transform=rasterio.transform.from_origin({corner}), "
+            f"width={math.ceil((east - west) / wide - _SHARE)}, "
+            f"height={math.ceil((north - south) / high - _SHARE)}",
+        )
 
     def at(self, window: Window) -> Grid:
         """Return the grid of a window of this grid."""
@@ -376,6 +404,25 @@ def check_proj(message: str) -> None:
         remedy=f"unset {name} (another program has set it), as in: env "
         + " ".join(f"-u {n}" for n in names or ["PROJ_DATA"])
         + " eofm ...",
+    )
+
+
+_NAME: Final = 20  # letters of an authority code; WKT has more
+_SHARE: Final = 1e-3  # of a pixel that is no row or column of its own
+
+
+def warp_command(file: str, crs: str, options: str = "") -> str:
+    """Return the command that warps an image to `OUT.tif`, with names, scales and nodata of bands.
+
+    Args:
+        file: Path of the image, quoted for a shell.
+        crs: Authority code of the CRS of the output.
+        options: Further arguments of rasterio's `WarpedVRT`, each after a comma.
+    """
+    return (
+        'python -c "import rasterio, sys; from rasterio.shutil import copy; '
+        "from rasterio.vrt import WarpedVRT; copy(WarpedVRT(rasterio.open(sys.argv[1]), "
+        f"crs='{crs}'{options}), sys.argv[2], driver='GTiff')\" {file} OUT.tif"
     )
 
 

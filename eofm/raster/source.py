@@ -62,7 +62,7 @@ from eofm.raster.geotiff import (
     pages_of,
     read_stored,
 )
-from eofm.raster.grid import Grid, Window, name_file, utm_of
+from eofm.raster.grid import Grid, Window, name_file, utm_of, warp_command
 from eofm.raster.tags import (
     CloudMask,
     Clouds,
@@ -478,14 +478,12 @@ def _gsd(dataset: DatasetReader, grid: Grid) -> float:
         return grid.gsd
     longitude = sum(point.x for point in points) / len(points)
     latitude = sum(point.y for point in points) / len(points)
-    names = " ".join(text for text in dataset.descriptions if text)
     raise RasterError(
         "the image is located by ground control points, not by a grid",
         found=f"{len(points)} ground control points",
         expected="a CRS and a transform",
-        remedy=f"resample it to a grid: rio warp {quote(dataset.name)} OUT.tif --dst-crs "
-        f"{utm_of(longitude, latitude)} --resampling bilinear"
-        + (f"; this drops the band descriptions, so also state --bands {names}" if names else ""),
+        remedy="resample it to a grid: "
+        + warp_command(quote(dataset.name), utm_of(longitude, latitude), ", resampling=1"),
     )
 
 
@@ -497,10 +495,8 @@ def _unrectified(dataset: DatasetReader, model: RPC) -> RasterError:
         found="a camera model",
         expected="a CRS and a transform",
         remedy="orthorectify it with an elevation model; or, if pixels may be displaced by the "
-        'terrain, on the ellipsoid: python -c "import rasterio, sys; from rasterio.shutil '
-        "import copy; from rasterio.vrt import WarpedVRT; copy(WarpedVRT(rasterio.open("
-        f"sys.argv[1]), src_crs='EPSG:4326', crs='{crs}', resampling=1), sys.argv[2], "
-        f"driver='GTiff')\" {quote(dataset.name)} OUT.tif",
+        "terrain, on the ellipsoid: "
+        + warp_command(quote(dataset.name), crs, ", src_crs='EPSG:4326', resampling=1"),
     )
 
 

@@ -35,6 +35,7 @@ from eofm.contract.spec import (
     UNITS,
     Sensor,
     Unit,
+    without_image_index,
 )
 from eofm.errors import RasterError, SpecError, as_argument
 from eofm.formats.foreign import foreign
@@ -708,8 +709,12 @@ def use_of(name: str, sensor: Sensor) -> str:
 
 
 def word_of(name: str) -> str:
-    """Return a name in lower case, without separators and resolution: `SCL_20m` is `scl`."""
-    return _WORD.sub("", _RESOLUTION_AT_END.sub("", name.strip().casefold()))
+    """Return a name in lower case, without separators and resolution: `SCL_20m` is `scl`.
+
+    The index of an image before it, as of Earth Engine's `toBands()`, is no part of it either.
+    """
+    bare = without_image_index(name).casefold()
+    return _WORD.sub("", _RESOLUTION_AT_END.sub("", bare))
 
 
 def is_beside(name: str) -> bool:

@@ -113,6 +113,24 @@ def test_a_safe_product_says_itself_what_it_is(tmp_path: Path) -> None:
     assert len(found.provenance.scenes[0].sha256) == 64
 
 
+def test_a_list_may_lie_beside_its_scenes(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in it are seen from the working directory, or else from the list; a BOM is none."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "work").mkdir()
+    for number, folder in enumerate(("data", "data", "work")):
+        write_scene(tmp_path / folder / f"s{number}.tif", texture(32, 32, number))
+    listed = tmp_path / "data" / "scenes.txt"
+    listed.write_bytes("\ufeffs0.tif\r\ns1.tif\r\n../work/s2.tif\r\n".encode())
+    monkeypatch.chdir(tmp_path / "work")
+
+    done = embed(config(listed, model, tmp_path / "out", chips=16))
+
+    assert not done.failed
+    assert len(open_embeddings(tmp_path / "out").provenance.scenes) == 3
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_several_scenes_are_jobs_of_their_own(model: str, tmp_path: Path, workers: int) -> None:
     """A list of scenes makes a folder for each; one that fails does not stop the others."""

@@ -17,9 +17,13 @@ from vector_world import chips_of, drawn, on_disk, world
 
 from eofm import terminal
 from eofm.cli import main
-from eofm.errors import DataError
+from eofm.errors import ConfigError, DataError
 from eofm.geo import cells, change, class_map_files, embedding_files, explore, results, search
+from eofm.geo.embedding.config import EmbedConfig
+from eofm.geo.embedding.embed import embed
 from eofm.geo.embedding_files import write_chips, write_tiff
+from eofm.geo.maps_config import ChangeConfig, MapConfig, SearchConfig
+from eofm.io import write_file
 
 VERBS = {
     "map": "map emb --labels fields.gpkg --field class --also later --probe knn --out made",
@@ -50,6 +54,36 @@ def contents() -> dict[str, object]:
         for file in sorted(Path("made").rglob("*"))
         if file.is_file() and (data := file.read_bytes())
     }
+
+
+SETTINGS: tuple[Any, ...] = (
+    EmbedConfig(["a.tif"], "random:vit-tiny-14", "made", patches=True),
+    MapConfig("emb", ["a.gpkg"], field="class", out="made"),
+    SearchConfig("emb", at="11,48", out="made"),
+    ChangeConfig("emb", "later", out="made"),
+)
+RUNS: tuple[Any, ...] = (embed, class_map_files.run_map, search.run_search, change.run_change)
+
+
+@pytest.mark.parametrize("kept", range(len(SETTINGS)))
+def test_settings_of_another_verb_are_not_replaced(
+    kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`eofm map emb --out emb` replaced what makes the embeddings again, or a training run."""
+    monkeypatch.chdir(tmp_path)
+    results.write_settings(SETTINGS[kept], Path("made") / results.CONFIG)
+    before = (Path("made") / results.CONFIG).read_bytes()
+    for number, (run, config) in enumerate(zip(RUNS, SETTINGS, strict=True)):
+        if number == kept:
+            results.check_folder(replace(config), Path("made"))
+            continue
+        with pytest.raises(ConfigError, match="results of another command") as caught:
+            run(config)
+        other = str(caught.value.remedy).partition("--out ")[2]
+        results.check_folder(config, Path(other))
+    assert before == (Path("made") / results.CONFIG).read_bytes()
+    write_file(Path("made") / results.CONFIG, b"")
+    results.check_folder(SETTINGS[0], Path("made"))
 
 
 @pytest.mark.usefixtures("ground")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+import shapely.affinity
 from affine import Affine
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -58,6 +59,25 @@ def test_a_place_finds_its_own_patch_and_the_most_alike(place: str) -> None:
     middle = ranked.to_crs(4326).geometry.iloc[0].bounds
     assert middle[0] < ranked["longitude"].iloc[0] < middle[2]
     assert middle[1] < ranked["latitude"].iloc[0] < middle[3]
+
+
+def test_examples_that_are_not_used_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of the examples were left out in silence: one lies elsewhere, one covers a corner."""
+    patches, _ = world(size=SIZE)
+    points = [patches.grid.point(col, row) for col, row in ((4, 4), (9, 9))]
+    side = 2 * patches.grid.transform.a
+    there = [shapely.box(x, y - side, x + side, y) for x, y in points]
+    corner = shapely.box(
+        points[1][0], points[1][1] - side / 10, points[1][0] + side / 10, points[1][1]
+    )
+    two = shapely.MultiPolygon([there[0], shapely.affinity.translate(there[0], 1e6)])
+    frame = geopandas.GeoDataFrame(geometry=[two, corner, shapely.affinity.translate(corner, 1e6)])
+    found = search(patches, like=frame.set_crs("EPSG:32632"))
+
+    assert len(found.examples) == 4
+    assert "2 of 3 features are not used" in capsys.readouterr().err
+    search(patches, like=frame[:1].set_crs("EPSG:32632"))
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("of", ["patches", "chips"])

@@ -229,6 +229,22 @@ def test_names_that_differ_in_capitals_are_named() -> None:
     assert plain.classes == labelled(patches, layer).classes
 
 
+def test_numbers_of_classes_are_not_values_of_the_map() -> None:
+    """Class 10 is value 1 of the raster, as its legend says; whoever reads the values is told."""
+    patches, truth = world(size=SIZE)
+    layer, field = drawn(patches, truth), "class"
+    names = sorted(set(layer[field]))
+    for numbers, said in (
+        ([10, 20, 7, 3], "1 is class 3, 2 is class 7, 3 is class 10"),
+        ([1, 2, 3, 4], ""),
+    ):
+        coded = layer.assign(**{field: layer[field].map(dict(zip(names, numbers, strict=False)))})
+        found = labelled(patches, coded[coded[field].notna()])
+        notes = [note for note in found.notes if "are numbers" in note]
+        assert len(notes) == bool(said)
+        assert said in "".join(notes)
+
+
 def test_more_neighbours_than_cells_are_refused() -> None:
     """A vote of more cells than there are is no vote of fewer."""
     x = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)

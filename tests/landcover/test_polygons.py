@@ -19,11 +19,12 @@ from eofm.cli import main
 from eofm.datasets.tiles import PackTilesConfig
 from eofm.datasets.tiles.pack import pack_tiles
 from eofm.errors import ConfigError, EofmError, LabelError, RasterError
+from eofm.geo.places import read_labels
 from eofm.landcover.config import LabelsConfig
 from eofm.landcover.maps import LandCover, find_maps
 from eofm.landcover.polygons import PARQUETS, VECTORS, _code, read_layer, read_vectors
 from eofm.landcover.run import write_labels
-from eofm.landcover.schemes import Scheme
+from eofm.landcover.schemes import Scheme, read_scheme
 from eofm.raster.grid import Grid, Window
 from eofm.store.reader import Store
 
@@ -276,9 +277,7 @@ def test_the_remedies(tmp_path: Path) -> None:
     path = layer(tmp_path / "p.gpkg", **{"class": ["wood", "moor"]})
     with pytest.raises(LabelError) as caught:
         read(path)
-    remedy = str(caught.value.remedy)
-    text = remedy[remedy.index("name: mine") :].replace("}, nodata", "}\nnodata")
-    (tmp_path / "s.yaml").write_text(text.replace("mine, classes", "mine\nclasses"))
+    (tmp_path / "s.yaml").write_text(str(caught.value.remedy).partition("--scheme: ")[2])
     out, boxes = tmp_path / "l.parquet", tmp_path / "boxes.parquet"
     box = {"id": ["a"], "minx": [5e5], "miny": [5_399_600.0], "maxx": [500_500.0]}
     import pyarrow as pa
@@ -289,7 +288,6 @@ def test_the_remedies(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="which field") as missing:
         read(path, field=None)
     assert "--field class" in str(missing.value.remedy)
-    (tmp_path / "s.yaml").write_text("name: mine\nclasses: {1: moor, 2: wood}\nnodata: [0]\n")
     assert 0 == main([*command, *str(missing.value.remedy).rpartition(": ")[2].split()])
 
     spaced = layer(tmp_path / "q.gpkg", **{"land use": ["wood", "moor"]})
@@ -307,6 +305,42 @@ def test_the_remedies(tmp_path: Path) -> None:
     nowhere = geopandas.read_file(layer(tmp_path / "nowhere.gpkg", crs=""))
     nowhere.set_crs("EPSG:32632", allow_override=True).to_file(tmp_path / "there.gpkg")
     assert np.array_equal(inside(IMAGE), read(tmp_path / "there.gpkg"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["a, b", "feld: klein"], ["yes", "{#"], ["lake", 'ä "b"'], ["1", "moor"], ["null", "0"]],
+)
+def test_the_scheme_of_the_remedy_knows_every_value(tmp_path: Path, values: list[str]) -> None:
+    """It was no YAML, lacked what the former scheme knew, and gave codes that were taken."""
+    path = layer(tmp_path / "p.gpkg", **{"class": values})
+    (tmp_path / "s.yaml").write_text("name: old\nclasses: {1: lake}\nnodata: [0]\n")
+
+    def found() -> set[str | None]:
+        scheme = read_scheme(tmp_path / "s.yaml")
+        with LandCover(find_maps([str(path)], field="class"), scheme).on(IMAGE) as view:
+            return {scheme.classes.get(code) for code in np.unique(view.read(WHOLE)).tolist()}
+
+    with pytest.raises(LabelError, match="does not know") as caught:
+        found()
+    (tmp_path / "s.yaml").write_text(str(caught.value.remedy).partition("--scheme: ")[2])
+    assert {None, *values} - {"0"} == found()
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".parquet"])
+def test_a_list_is_no_class(tmp_path: Path, suffix: str) -> None:
+    """Of a field of lists the truth of an array was asked; the remedy keeps the first of each."""
+    path = layer(
+        tmp_path / f"p{suffix}", crs="EPSG:4326", **{"class": [["wood"], ["lake", "wood"]]}
+    )
+    for call in (read, lambda file: read_labels(file, "class")):
+        with pytest.raises(LabelError, match="several values in a feature") as caught:
+            call(path)
+    scope = {
+        "layer": geopandas.read_file(path) if suffix == ".geojson" else geopandas.read_parquet(path)
+    }
+    exec(str(caught.value.remedy).partition("geopandas: ")[2], scope)
+    assert ("wood", "lake") == read_labels(scope["layer"], "class").values
 
 
 def test_windows_of_polygons(tmp_path: Path) -> None:

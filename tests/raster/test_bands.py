@@ -222,6 +222,26 @@ def test_the_number_of_an_image_is_no_part_of_a_band(tmp_path: Path, write_tif: 
         read(write_tif(tmp_path / "x_B1_1.tif", constants(1)), bands=["B11"])
 
 
+def test_the_index_of_an_image_before_a_name_is_no_part_of_it(
+    tmp_path: Path, write_tif: WriteTif
+) -> None:
+    """Earth Engine's `toBands()`: masks were unknown bands, and radar had no band at all."""
+    index = "1_20220301T103021_20220301T103026_T32UPU_"
+    names = [index + name for name in ("B2", "B3", "SCL", "QA60")]
+    values = constants(4)
+    values[2, :4], values[2, 4:] = 9, 4
+    path = write_tif(tmp_path / "a.tif", values, descriptions=names)
+    found = read(path, cloud_mask="SCL")
+    assert {"B02": 1, "B03": 2} == by_name(found)
+    assert not found.valid[0, :4].any()
+    assert found.valid[0, 4:].all()
+
+    index = "S1A_IW_GRDH_1SDV_20220301T103021_20220301T103026_042134_0504F0_A1B2_"
+    names = [index + name for name in ("VV", "VH", "angle")]
+    path = write_tif(tmp_path / "b.tif", constants(3), descriptions=names)
+    assert {"VV": 1, "VH": 2} == by_name(read(path, "s1-grd", "db"))
+
+
 @pytest.mark.parametrize("words", ["R G B NIR", "b g r nir"])
 def test_letters_of_aerial_images(tmp_path: Path, write_tif: WriteTif, words: str) -> None:
     """R, G and B of Sentinel-2 were left out, and near infrared read alone."""

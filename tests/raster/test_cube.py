@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -495,6 +496,20 @@ def test_an_array_that_lies_nowhere_says_what_helps_an_array() -> None:
         eofm.open_scene(array.rename(y="height", x="width"), sensor="s2-l1c", unit="dn")
 
 
+def test_coordinates_in_degrees_are_not_those_of_a_zone() -> None:
+    """The CRS of the example would have made their pixels a tenth of a millimetre."""
+    array = to_xarray(image()).drop_vars("spatial_ref")
+    array = array.assign_coords(x=11 + 1e-4 * np.arange(7), y=48 - 1e-4 * np.arange(5))
+    del array.attrs["gsd"]
+    with pytest.raises(RasterError, match="no georeference") as refused:
+        from_xarray(array)
+
+    said = re.search(r'array\.rio\.write_crs\("[^"]+"\)', str(refused.value.remedy))
+    assert said
+    located = eval(said[0], {"array": array})
+    assert 11 == from_xarray(located).spec.gsd
+
+
 def test_an_array_without_words_says_how_they_are_stated() -> None:
     """`embed(array)` has no sensor: the remedy is a spec beside the array."""
     array = to_xarray(image())
@@ -641,7 +656,9 @@ def test_a_zarr_of_many_chunks_is_refused_before_they_are_sought(tmp_path: Path)
 
 
 HAMMER = """
+import re
 import sys, threading
+import re
 import eofm
 
 def read():
@@ -808,6 +825,88 @@ def stack(values: np.ndarray, **coords: object) -> xr.DataArray:
     return xr.DataArray(values[None], dims=("time", "band", "y", "x"), coords=bands).assign_coords(
         times
     )
+
+
+def labelled(place: float, step: float = 10.0, **attrs: object) -> xr.DataArray:
+    """Return an array of stackstac with coordinates at a place in each pixel; 0.5 is its centre."""
+    values = np.random.default_rng(0).integers(200, 3000, (4, 12, 16)).astype("uint16")
+    x, y = (np.arange(16) + place) * step, (np.arange(12) + place) * step
+    array = stack(values).assign_coords(x=600_000 + x, y=5_400_000 - y, epsg=32632)
+    transform = Affine(10, 0, 600_000, 0, -10, 5_400_000)
+    return array.assign_attrs(crs="epsg:32632", transform=transform, resolution=10.0, **attrs)
+
+
+@pytest.mark.parametrize("kind", ["bands", "places"])
+def test_a_name_that_a_dimension_should_have_is_taken(kind: str) -> None:
+    """Bands that were opened one by one keep the number 1: "the new name 'band' conflicts"."""
+    array = to_xarray(image())
+    if kind == "bands":
+        apart = {b: array.sel(band=b).assign_coords(band=1) for b in array["band"].to_numpy()}
+        made = xr.Dataset(apart).to_dataarray()
+    else:
+        made = array.drop_vars("spatial_ref").rename(y="lat", x="lon")
+        made = made.rio.write_crs(32632).assign_coords(x=("lon", np.arange(7)), y=3)
+
+    found, same = from_xarray(made, "s2-l1c", "dn"), image()
+    assert same.spec.bands == found.spec.bands
+    assert torch.equal(same.valid, found.valid)
+    assert torch.equal(same.pixels[0][:, same.valid[0]], found.pixels[0][:, same.valid[0]])
+
+
+def test_dimensions_of_earth_engine() -> None:
+    """In xee they are X and Y, X first: there was "no variable of the Dataset"."""
+    values = np.random.default_rng(0).integers(200, 3000, (5, 7)).astype("uint16")
+    bands = {
+        name: (("time", "X", "Y"), values.T[None, :, ::-1] + k)
+        for k, name in enumerate(["B2", "B3"])
+    }
+    places = {"X": 600_005 + 10 * np.arange(7), "Y": 5_399_955 + 10 * np.arange(5), "time": [0]}
+    found = from_xarray(xr.Dataset(bands, coords=places).rio.write_crs(32632), "s2-l2a", "dn")
+
+    assert ("B02", "B03") == found.spec.bands
+    np.testing.assert_array_equal(values, found.pixels[0, 0])
+    assert (10, 0, 600_000, 0, -10, 5_400_000) == found.grid.transform
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5])
+def test_coordinates_of_corners_are_no_centres(place: float) -> None:
+    """Stackstac's are of corners by default: images lay half a pixel up and to the left."""
+    array = labelled(place)
+
+    found = from_xarray(array, "s2-l2a", "dn").grid
+    assert (10, 0, 600_000, 0, -10, 5_400_000) == found.transform
+    part = from_xarray(array[:, :, 3:, 2:], "s2-l2a", "dn").grid
+    assert (10, 0, 600_020, 0, -10, 5_399_970) == part.transform
+    once = from_xarray(array[:, :, 5:6, 7:8], "s2-l2a", "dn", gsd=10).grid
+    assert (10, 0, 600_070, 0, -10, 5_399_950) == once.transform
+    south_up = from_xarray(array[:, :, ::-1], "s2-l2a", "dn").grid
+    assert found.transform == south_up.transform
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5])
+@pytest.mark.parametrize("count", [2, 3])
+def test_means_of_blocks_lie_where_their_pixels_do(place: float, count: int) -> None:
+    """The mean of coordinates of corners is no coordinate of a centre."""
+    array = labelled(place)
+    coarse = array.coarsen(x=count, y=count, boundary="trim").mean().assign_attrs(array.attrs)
+
+    found = from_xarray(coarse, "s2-l2a", "dn").grid
+    assert (10 * count, 0, 600_000, 0, -10 * count, 5_400_000) == found.transform
+
+
+def test_an_attribute_that_is_no_transform_says_nothing() -> None:
+    """Nor does one of another grid: coordinates are of centres then."""
+    for stated in (
+        "10 0 0",
+        None,
+        3,
+        (1, 2),
+        Affine(10, 1, 0, 0, -10, 0),
+        Affine(7, 0, 1, 0, -7, 2),
+    ):
+        array = labelled(0.5).assign_attrs(transform=stated)
+        found = from_xarray(array, "s2-l2a", "dn").grid
+        assert (10, 0, 600_000, 0, -10, 5_400_000) == found.transform
 
 
 def test_a_coordinate_states_the_baseline() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +24,12 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
 from rasterio.rpc import RPC
 from rasterio.shutil import copy
-from remedies import named_bands, run_python, run_rio
+from rasterio.warp import transform as warp_points
+from remedies import run_python
 
 import eofm
+from eofm.contract.imagery import Georeference
+from eofm.contract.spec import SENSOR_BANDS, Sensor
 from eofm.errors import RasterError
 from eofm.raster.geotiff import (
     open_geotiff,
@@ -33,7 +38,7 @@ from eofm.raster.geotiff import (
     read_valid,
     without_place,
 )
-from eofm.raster.grid import Window
+from eofm.raster.grid import Grid, Window
 
 WriteTif = Callable[..., Path]
 PIXELS = np.random.default_rng(0).integers(200, 3000, (1, 120, 120)).astype(np.uint16)
@@ -165,7 +170,9 @@ def test_pixel_is_point(tmp_path: Path, write_tif: WriteTif) -> None:
 
 
 @pytest.mark.parametrize("names", [("VH", "VV"), None])
-def test_ground_control_points(tmp_path: Path, write_tif: WriteTif, names) -> None:
+def test_ground_control_points(
+    tmp_path: Path, write_tif: WriteTif, monkeypatch: pytest.MonkeyPatch, names
+) -> None:
     """Sentinel-1 in radar geometry is refused with the command that brings it to a grid."""
     rng = np.random.default_rng(0)
     pixels = rng.gamma(4, [[[0.005]], [[0.02]]], (2, 60, 90)).astype(np.float32)
@@ -182,16 +189,74 @@ def test_ground_control_points(tmp_path: Path, write_tif: WriteTif, names) -> No
             dataset.gcps = (points, CRS.from_epsg(4326))
     with pytest.raises(RasterError, match="ground control points") as caught:
         eofm.read_geotiff(path, sensor="s1-grd", unit="power")
-    out = tmp_path / "out.tif"
-    run_rio(caught.value, {"OUT.tif": out})
+    monkeypatch.chdir(tmp_path)
+    run_python(caught.value, warned="ignore")
+    out = tmp_path / "OUT.tif"
 
-    bands = named_bands(caught.value) if names else None
-    image = eofm.read_geotiff(out, sensor="s1-grd", unit="power", bands=bands)
+    image = eofm.read_geotiff(out, sensor="s1-grd", unit="power")
     assert 9 <= image.spec.gsd <= 16
     assert (names or ("VV", "VH")) == image.spec.bands
     with rasterio.open(out) as dataset:
         assert 32632 == dataset.crs.to_epsg()
         assert 10 < dataset.lnglat()[0] < 10.1
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "crs"),
+    [
+        (180, True, "EPSG:32632"),
+        (90, False, "EPSG:32632"),
+        (270, True, "EPSG:3035"),
+        (180, False, "EPSG:4326"),
+        (120, False, "EPSG:32632"),
+        (90, False, "+proj=laea +lat_0=48 +lon_0=9 +x_0=5e5 +y_0=5e6 +ellps=bessel"),
+    ],
+)
+def test_rows_that_do_not_run_from_west_to_east(
+    tmp_path: Path,
+    write_tif: WriteTif,
+    monkeypatch: pytest.MonkeyPatch,
+    degrees: float,
+    mirrored: bool,
+    crs: str,
+) -> None:
+    """The command left a mirrored image as it was, cut a turned one, and lost the names of bands.
+
+    Without them the stored order is taken for that of the sensor.
+    """
+    bands = SENSOR_BANDS[Sensor.S2_L2A][::-1]
+    said = [*(f"{band} - reflectance" for band in bands), "QA60"]
+    stored = np.random.default_rng(0).integers(300, 900, (13, 20, 30)).astype("uint16")
+    west, north, side = {"EPSG:4326": (9, 48, 1e-4), "EPSG:3035": (4.3e6, 2.8e6, 10)}.get(
+        crs, (5e5, 5e6, 10)
+    )
+    cos, sin = (side * f(math.radians(degrees)) for f in (math.cos, math.sin))
+    down = -1 if mirrored else 1
+    transform = Affine(cos, down * sin, west, sin, -down * cos, north)
+    path = write_tif(tmp_path / "a.tif", stored, crs=crs, descriptions=said)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.transform = transform
+    with pytest.raises(RasterError, match="do not run from west to east") as caught:
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+    monkeypatch.chdir(tmp_path)
+    run_python(caught.value, warned="ignore")
+
+    found = eofm.read_geotiff(tmp_path / "OUT.tif", sensor="s2-l2a", unit="dn")
+    assert bands == found.spec.bands
+    assert 9.9 < found.spec.gsd < 11.2
+    with rasterio.open(tmp_path / "OUT.tif") as warped:
+        rows, columns = np.nonzero(warped.read(1))
+        values = warped.read()[:, rows, columns]
+        places = zip(*warped.xy(rows, columns), strict=True)
+        same = Grid.of(Georeference(crs, tuple(transform)[:6]), 20, 30)
+        xs, ys = warp_points(warped.crs, same.crs, *zip(*places, strict=True))
+    back = Grid(None, ~transform, 20, 30)
+    ends = np.array([back.point(*place) for place in zip(xs, ys, strict=True)])
+    column, row = np.clip(np.floor(ends).astype(int).T, 0, [[29], [19]])
+    assert len(rows) > 0.95 * 600
+    assert (stored[:, row, column] == values).mean() > 0.97
+    if degrees != 120 and crs.startswith("EPSG"):
+        assert sorted(stored[0].ravel()) == sorted(values[0])
 
 
 ELSEWHERE = """
@@ -489,6 +554,29 @@ def test_an_archive_is_one(tmp_path: Path, head: bytes) -> None:
         eofm.read_geotiff(tmp_path / "a.tif", sensor="s2-l2a", unit="dn")
 
     assert ("an archive", "unpack it") == (caught.value.found, caught.value.remedy)
+
+
+def test_a_tape_archive_is_one(tmp_path: Path) -> None:
+    """It begins with the name of a file; the remedy was to download it again."""
+    (tmp_path / "B02.tif").write_bytes(b"pixels")
+    with tarfile.open(tmp_path / "product.tar", "w") as packed:
+        packed.add(tmp_path / "B02.tif", "product/B02.tif")
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(tmp_path / "product.tar", sensor="s2-l2a", unit="dn")
+
+    assert ("an archive", "unpack it") == (caught.value.found, caught.value.remedy)
+
+
+def test_the_metadata_of_a_tile_name_their_product(tmp_path: Path) -> None:
+    """The remedy for `MTD_TL.xml` was the raster that it describes: there are thirteen."""
+    path = tmp_path / "MTD_TL.xml"
+    space = "https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-2A_Tile_Metadata.xsd"
+    path.write_text(f'<?xml version="1.0"?>\n<n1:Level-2A_Tile_ID xmlns:n1="{space}"/>')
+    with pytest.raises(RasterError, match="cannot be read") as caught:
+        eofm.read_geotiff(path, sensor="s2-l2a", unit="dn")
+
+    assert "a tile of a Sentinel-2 product" in str(caught.value.found)
+    assert "name its .SAFE folder" == caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.nc"])

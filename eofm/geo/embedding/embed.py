@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -65,7 +66,7 @@ from eofm.geo.embeddings import (
     SceneRecord,
     wants_codes,
 )
-from eofm.geo.results import CONFIG, write_settings
+from eofm.geo.results import CONFIG, check_folder, write_settings
 from eofm.landcover.polygons import read_vectors
 from eofm.raster.cube_file import CubeFile
 from eofm.raster.grid import Window, crs_text
@@ -441,8 +442,9 @@ def embed(config: EmbedConfig) -> EmbedOutcome | Explanation:
         EofmError: If a scene cannot be opened, the network does not match it, or a single scene
             cannot be embedded. With several scenes, those that can be embedded are.
     """
-    scenes, unopened = _scenes(config)
     out = Path(config.out)
+    check_folder(config, out)
+    scenes, unopened = _scenes(config)
     if config.explain:
         parts = [_failure(name, why) for name, why in unopened.items()]
         for scene in scenes:
@@ -500,7 +502,7 @@ def _scenes(config: EmbedConfig) -> tuple[list[Scene], dict[str, str]]:
 
 def _listed(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the list of scenes cannot be read", found=error, where=file) from error
     words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -512,7 +514,15 @@ def _listed(file: Path) -> list[str]:
             where=file,
             remedy="write one on each line, as in: ls -d PRODUCTS/*.SAFE > scenes.txt",
         )
-    return words
+    return [_beside(word, file) for word in words]
+
+
+def _beside(word: str, file: Path) -> str:
+    """Return a path of a list that is not found from the working directory, but beside the list."""
+    beside = file.parent / word
+    with suppress(OSError, ValueError):  # a text that is no path
+        return str(beside) if beside.exists() and not Path(word).exists() else word
+    return word
 
 
 def _embed_many(
