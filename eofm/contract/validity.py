@@ -573,7 +573,12 @@ def _above(one: float, other: float, unit: Unit) -> bool:
     return one > other + 1.0 if unit is Unit.DB else one > other * 10**0.1
 
 
-_CALIBRATE: Final = "calibrate the product: digital numbers of Sentinel-1 are amplitudes"
+_CALIBRATE: Final = (
+    "calibrate the product, if these are its digital numbers, which are amplitudes; if they are "
+    "backscatter times a factor such as 10,000, state it in the file, and unit power: python -c "
+    "\"import rasterio, sys; f = rasterio.open(sys.argv[1], 'r+'); "
+    'f.scales = (1 / 10000,) * f.count; f.close()" FILE; in an array, divide by it'
+)
 
 
 def _radar(values: Values, spec: ImageSpec) -> Doubt | None:

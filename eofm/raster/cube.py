@@ -589,7 +589,9 @@ def _numbered(found: str) -> RasterError:
 
 
 def _labels(array: xr.DataArray) -> list[Any]:
-    return array.coords["band"].to_numpy().tolist() if "band" in array.coords else []
+    labels = array.coords["band"].to_numpy().tolist() if "band" in array.coords else []
+    # texts of netCDF and Zarr may come as bytes
+    return [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in labels]
 
 
 def _in_file(array: xr.DataArray, count: int) -> list[int] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from eofm.errors import RasterError, SpecError, as_argument
 from eofm.formats.arrays import check_zarr
@@ -168,9 +169,36 @@ def _no_engine(path: Path, zarr: bool, error: Exception) -> RasterError:
 def time_dimension(cube: Cube) -> str | None:
     """Return the time dimension of an array, if it has one."""
     for dim in cube.dims:
-        if dim in cube.coords and cube.coords[dim].dtype.kind == "M":
+        if dim not in cube.coords:
+            continue
+        texts = str(dim) in _TIME and 0 < cube.sizes[dim] == len(_times(cube, str(dim)))
+        if texts or cube.coords[dim].dtype.kind == "M":
             return str(dim)
     return None
+
+
+_TIME: Final = frozenset({"time", "t", "date", "dates"})
+_ISO: Final = re.compile(
+    r"(\d{4})(-?)(\d{2})\2(\d{2})(?:[T ](\d{2}):?(\d{2})(?::?(\d{2})(?:\.\d+)?)?)?(?:Z|\+00:?00)?"
+)
+
+
+def _times(cube: Cube, dim: str) -> NDArray[np.datetime64]:
+    """Return the times along a dimension, (N,), or fewer if its coordinates are no times.
+
+    Files and tables also state them as texts, 2021-07-04 or 20210704T101031, or as such numbers.
+    """
+    stated = cube.coords[dim].to_numpy()
+    if stated.dtype.kind == "M":
+        return stated
+    texts = (one.decode("latin-1") if isinstance(one, bytes) else str(one) for one in stated)
+    found = []
+    for match in filter(None, (_ISO.fullmatch(text.strip()) for text in texts)):
+        year, _, month, day, hour, minute, second = (part or "00" for part in match.groups())
+        with suppress(ValueError):  # the 30th of February
+            text = f"{year}-{month}-{day}T{hour}:{minute}:{second}"
+            found.append(np.datetime64(text, "s"))
+    return np.array(found, "datetime64[s]")
 
 
 def date_at(cube: Cube, time: str | None) -> str:
@@ -181,7 +209,7 @@ def date_at(cube: Cube, time: str | None) -> str:
     """
     dim = time_dimension(cube)
     if dim is not None:
-        value = cube.coords[dim].to_numpy()[_index(cube, dim, time)]
+        value = _times(cube, dim)[_index(cube, dim, time)]
     else:
         times = [c for c in cube.coords.values() if c.dtype.kind == "M" and c.ndim == 0]
         if len(times) != 1:
@@ -191,7 +219,7 @@ def date_at(cube: Cube, time: str | None) -> str:
 
 
 def _index(cube: Cube, dim: str, time: str | None) -> int:
-    times = cube.coords[dim].to_numpy()
+    times = _times(cube, dim)
     if time is None:
         if len(times) == 1:
             return 0

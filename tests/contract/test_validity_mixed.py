@@ -369,6 +369,28 @@ def test_the_remedy_for_a_stretch_makes_reflectance(tmp_path: Path) -> None:
     np.testing.assert_allclose(pixels / 1e4, found.pixels[0].numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("unit", [Unit.POWER, Unit.DB])
+def test_backscatter_times_a_factor_states_it(tmp_path: Path, unit: Unit) -> None:
+    """Linear backscatter as uint16 x 10,000 was to be calibrated, which it is."""
+    rng = np.random.default_rng(0)
+    power = 10 ** (rng.normal([[[-10.0]], [[-17.0]]], 1.5, (2, SIZE, SIZE)) / 10)
+    place = rasterio.Affine(10, 0, 500_000, 0, -10, 6_000_000)
+    file = tmp_path / "s1.tif"
+    with rasterio.open(file, "w", "GTiff", SIZE, SIZE, 2, "EPSG:32632", place, "uint16") as made:
+        made.write(np.rint(power * 10_000).astype("uint16"))
+    with pytest.raises(PixelError) as caught:
+        check_plausible(RasterSource("s1", (file,), Sensor.S1_GRD, unit).read())
+    command = str(caught.value.remedy).partition("unit power: ")[2].partition("; in an array")[0]
+
+    subprocess.run(
+        [sys.executable, *shlex.split(command.replace("FILE", str(file)))[1:]], check=True
+    )
+
+    found = RasterSource("s1", (file,), Sensor.S1_GRD, Unit.POWER).read()
+    check_plausible(check_scale(found))
+    np.testing.assert_allclose(power, found.pixels[0].numpy(), atol=1e-4)
+
+
 @pytest.mark.parametrize("unit", [Unit.DN, Unit.DN_OFFSET1000])
 def test_a_copy_of_another_band_is_no_measurement(unit: Unit) -> None:
     """Two equal bands were taken, and so was one band written twelve times."""

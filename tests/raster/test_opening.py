@@ -193,6 +193,37 @@ def test_several_times_need_a_choice(cube: xr.Dataset) -> None:
         assert "2021-07-14T10:00:00" == eofm.open_scene(one, **stated).date
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2021-07-04", "2021-07-14T10:00:00Z"],
+        [b"20210704T101031", b"20210714T101031"],
+        [20210704, 20210714],
+    ],
+)
+def test_texts_and_numbers_are_times(cube: xr.Dataset, tmp_path: Path, times: list) -> None:
+    """There were "no times to choose from", and without one an image along time was expected."""
+    cube.assign_coords(time=np.array(times)).to_netcdf(tmp_path / "a.nc")
+    stated = {"sensor": "s2-l2a", "unit": "reflectance"}
+    for source in (cube.assign_coords(time=np.array(times)), tmp_path / "a.nc"):
+        found = eofm.open_scene(source, time="2021-07-14", **stated)
+        assert found.date.startswith("2021-07-14T10" if times[0] != 20210704 else "2021-07-14T00")
+        assert float(found.read().pixels[0, 0, 0, 0]) == pytest.approx(0.24)
+        with pytest.raises(RasterError, match="holds 2 times"):
+            eofm.open_scene(source, **stated)
+    for wrong in (["2021-02-30", "2021-07-14"], ["a", "b"], [1, 2]):
+        with pytest.raises(RasterError, match="no times to choose from"):
+            eofm.open_scene(cube.assign_coords(time=np.array(wrong)), time="2021-07-14", **stated)
+
+
+def test_bands_that_are_bytes_have_names(cube: xr.Dataset) -> None:
+    """Texts of HDF5 and Zarr come so: they were "no names"."""
+    array = cube.isel(time=0)[["B02", "red"]].to_dataarray("band")
+    named = array.assign_coords(band=np.array([b"B02", b"B04"]))
+    found = eofm.from_xarray(named, "s2-l2a", "reflectance")
+    assert ("B02", "B04") == found.spec.bands
+
+
 def test_what_we_wrote_needs_no_statement(tmp_path: Path, write_tif) -> None:
     """`to_xarray` says sensor, unit and place, also through a netCDF file."""
     pixels = np.arange(2 * 30, dtype=np.uint16).reshape(2, 5, 6) + 1
