@@ -90,37 +90,37 @@ class Imagery:
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.dtype != torch.float32:
             raise SpecError(
-                "imagery holds a batch of float32 images",
+                "imagery is a batch of float32 images",
                 found=f"{tuple(self.pixels.shape)} {self.pixels.dtype}",
                 expected="(B, C, H, W) torch.float32",
             )
         if self.pixels.shape[1] != len(self.spec.bands):
             raise SpecError(
-                "the pixels have another number of bands than their spec",
+                "the pixels have a different number of bands than their spec",
                 found=f"{self.pixels.shape[1]} bands",
                 expected=f"{len(self.spec.bands)}: {', '.join(self.spec.bands)}",
             )
         if self.spec.size is not None and tuple(self.pixels.shape[2:]) != self.spec.size:
             raise SpecError(
-                "the pixels have another size than their spec",
+                "the pixels have a different size than their spec",
                 found=tuple(self.pixels.shape[2:]),
                 expected=self.spec.size,
             )
         expected = (self.pixels.shape[0], *self.pixels.shape[2:])
         if tuple(self.valid.shape) != expected or self.valid.dtype != torch.bool:
             raise SpecError(
-                "the valid mask does not fit the pixels",
+                "the valid mask does not match the pixels",
                 found=f"{tuple(self.valid.shape)} {self.valid.dtype}",
                 expected=f"{expected} torch.bool",
             )
         if self.grids is not None and len(self.grids) != self.pixels.shape[0]:
             raise SpecError(
-                "there is one georeference for each image of a batch",
+                "a batch needs one georeference per image",
                 found=f"{len(self.grids)} for {self.pixels.shape[0]} images",
             )
         if self.names and len(self.names) != self.pixels.shape[0]:
             raise SpecError(
-                "there is one name for each image of a batch",
+                "a batch needs one name per image",
                 found=f"{len(self.names)} for {self.pixels.shape[0]} images",
             )
 
@@ -139,9 +139,9 @@ class Imagery:
         """
         if isinstance(rows, str):
             raise SpecError(
-                "images of a batch are numbered",
+                "images of a batch are indexed by number",
                 found=rows,
-                remedy=f'imagery.select(["{rows}"]) is a band of all of them',
+                remedy=f'for a band of all images, imagery.select(["{rows}"])',
             )
         if not isinstance(rows, (slice, Tensor)):
             try:
@@ -296,7 +296,7 @@ class NativeImagery:
         stored = sorted(b for group in self.bands.values() for b in group)
         if stored != sorted(self.spec.bands) or set(self.bands) != set(self.planes):
             raise SpecError(
-                "the planes do not hold the bands of the spec",
+                "the planes do not contain the bands of the spec",
                 found=", ".join(stored),
                 expected=", ".join(sorted(self.spec.bands)),
             )
@@ -361,7 +361,7 @@ class Labels:
             places is not None and places.shape != self.known.shape
         ):
             raise SpecError(
-                "covered shares are (B, K) like the classes, and places (B,)",
+                "shares must be (B, K) like the classes, and places (B,)",
                 found=" and ".join(str(tuple(x.shape)) for x in (shares, places) if x is not None),
                 expected=f"{tuple(self.multi_hot.shape)} and {tuple(self.known.shape)}",
             )
@@ -416,10 +416,10 @@ def collate(images: Sequence[Imagery]) -> Imagery:
     for other in images[1:]:
         if other.spec != spec:
             raise SpecError(
-                "two kinds of pixel cannot share a batch",
+                "images with different specs cannot share a batch",
                 found=other.spec,
                 expected=spec,
-                remedy="batch each data set on its own; plan() makes them equal",
+                remedy="batch each data set separately; plan() converts both to one recipe",
             )
     pixels = torch.cat([image.pixels for image in images])
     grids: tuple[Georeference | None, ...] | None = None

@@ -64,7 +64,7 @@ def _named(spec: ImageSpec) -> ImageSpec:
             "a spec is an ImageSpec",
             found=type(spec).__name__,
             expected="sensor, bands, unit, size and GSD of the pixels",
-            remedy="of imagery it is imagery.spec; of an array, " + _EXAMPLE,
+            remedy="for imagery, imagery.spec; for an array, " + _EXAMPLE,
         )
     if set(spec.bands) <= set(SENSOR_BANDS[spec.sensor]):
         return spec
@@ -79,14 +79,14 @@ def read_waivers(waivers: Sequence[Waiver]) -> tuple[Waiver, ...]:
     """
     if isinstance(waivers, ImageSpec):
         raise SpecError(
-            "a spec stands where waivers go",
+            "a spec was passed as the waivers",
             found=waivers,
-            expected="waivers second, and the spec by its name",
+            expected="waivers as the second argument, and spec as a keyword",
             remedy="encoder.embed(array, spec=spec)",
         )
     if not isinstance(waivers, Sequence) or not all(isinstance(w, Waiver) for w in waivers):
         raise SpecError(
-            "waivers are a list of named exceptions",
+            "waivers must be a list of Waiver objects",
             found=waivers,
             expected="a list, empty or of FillBand, AcceptSensor, AcceptSize, ...",
             remedy='encoder.embed(image, [AcceptScale("why")])',
@@ -116,7 +116,7 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
         named = _named(pixels.spec)
         if spec is not None and (spec if spec.size else replace(spec, size=named.size)) != named:
             raise SpecError(
-                "imagery says itself what it is",
+                "imagery already has a spec",
                 found=spec,
                 expected=f"no spec, or {named}",
             )
@@ -152,9 +152,9 @@ def undescribed(found: str) -> SpecError:
         found: Known properties of the array.
     """
     return SpecError(
-        "an array does not say what it is",
+        "an array needs a spec",
         found=found,
-        expected="an ImageSpec beside it",
+        expected="an ImageSpec with the array",
         remedy=_EXAMPLE,
     )
 
@@ -170,10 +170,10 @@ def _check_order(pixels: Tensor | np.ndarray, spec: ImageSpec) -> None:
     if len(shape) in {3, 4} and shape[-3] != count and shape[-1] == count:
         remedy = "bands come first: numpy.moveaxis(array, -1, -3), or tensor.movedim(-1, -3)"
     elif len(shape) == 2 and count == 1:
-        remedy = "one band is a dimension too: array[None]"
+        remedy = "a single band needs a dimension too: array[None]"
     if remedy is not None:
         raise SpecError(
-            "the array has its dimensions in another order",
+            "the dimensions of the array are in a different order",
             found=shape,
             expected=f"({count}, H, W) or (B, {count}, H, W)",
             remedy=remedy,
@@ -200,9 +200,9 @@ def _numbers(pixels: Tensor | np.ndarray) -> Tensor:
         raise _not_real(tensor.dtype)
     if tensor.layout is not torch.strided or tensor.is_meta:
         raise SpecError(
-            "pixels are numbers in memory, one for each pixel",
+            "pixels must be a dense tensor in memory",
             found=f"a tensor of layout {tensor.layout} on {tensor.device}",
-            remedy="tensor.to_dense(), of a sparse one",
+            remedy="tensor.to_dense(), for a sparse tensor",
         )
     return tensor.to(torch.float32)
 

@@ -210,7 +210,7 @@ def _power_to_db(power: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         raise PixelError(
             "backscatter power must be positive to be expressed in dB",
             found=f"minimum {power.min().item():g}",
-            remedy="mark such pixels invalid, or state the unit the pixels are really in",
+            remedy="mark these pixels invalid, or state the actual unit of the pixels",
         )
     return 10 * torch.log10(power)
 
@@ -245,7 +245,7 @@ def convert_unit(pixels: Float[Tensor, "*s"], source: Unit, target: Unit) -> Flo
             f"there is no conversion from {source} to {target}",
             found=source,
             expected=" | ".join(sorted({a for a, b in _CONVERSIONS if b is target} | {target})),
-            remedy="state the unit the pixels are really in; it is never inferred from values",
+            remedy="state the actual unit of the pixels; it is never inferred from their values",
         )
     return _CONVERSIONS[source, target][1](pixels)
 
@@ -282,9 +282,9 @@ def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Pla
     if unused:
         raise SpecMismatch(
             MismatchKind.UNUSED_WAIVER,
-            "a waiver is not needed here",
+            "a waiver is not needed",
             found="; ".join(map(str, unused)),
-            remedy="remove it: a result must not claim an exception it did not make",
+            remedy="remove it: a result must not list an exception that was not made",
         )
 
     filled = {w.band for w in fills}
@@ -320,7 +320,7 @@ def _check_not_normalised(spec: ImageSpec) -> None:
     if spec.unit is Unit.MODEL:
         raise SpecMismatch(
             MismatchKind.NORMALIZATION,
-            "these pixels are normalised already",
+            "the pixels are already normalised",
             found="unit=model",
             expected="physical units",
             remedy="apply Preprocess once, to the data set's own pixels",
@@ -367,10 +367,10 @@ def _match_size(
     if spec.size is None:
         raise SpecMismatch(
             MismatchKind.SIZE,
-            "the size of the imagery must be known to plan its way",
+            "the size of the imagery must be known to plan its preprocessing",
             found="size=None",
             expected="(height, width)",
-            remedy="take the spec of a batch, not of the whole data set",
+            remedy="use the spec of a batch, not of the whole data set",
         )
     accepted = [w for w in waivers if isinstance(w, AcceptSize)]
     if len(accepted) > 1:
@@ -415,7 +415,7 @@ def _match_scale(
     if shrink > _SHRINK:
         raise SpecMismatch(
             MismatchKind.SCALE,
-            "the image would be shrunk to one input of the network, far below its ground detail",
+            "the image would be downsampled to a single network input and lose most of its detail",
             found=f"{spec.size[0]} x {spec.size[1]} px at {spec.gsd:g} m, as {size[0]} x {size[1]} "
             f"px at {spec.gsd * shrink:.4g} m",
             expected=f"windows of at most {int(size[0] * _SHRINK)} px",
@@ -424,11 +424,11 @@ def _match_scale(
         )
     raise SpecMismatch(
         MismatchKind.SCALE,
-        "the pixels have another size on the ground than the sensor's",
+        "the ground size of the pixels differs from the sensor's",
         found=f"{spec.gsd:g} m",
         expected=f"{own * low:g} to {own * high:g} m, as the bands {' '.join(spec.bands[:3])}"
         f"{' ...' if spec.bands[3:] else ''} of {spec.sensor} have {own:g} m",
-        remedy="resample to the sensor's own pixels, or waive it: "
+        remedy="resample to the pixel size of the sensor, or waive it: "
         'AcceptScale("why") in Python, --force scale of eofm embed',
     )
 
@@ -484,7 +484,7 @@ def _fill_invalid(
         raise PixelError(
             "an image has no valid pixel",
             where=f"images {empty} of the batch",
-            remedy="leave such windows out",
+            remedy="leave these windows out",
             images=empty,
         )
     kept = torch.where(mask, pixels, 0)
@@ -536,10 +536,10 @@ class Preprocess(nn.Module):
         if imagery.spec != self.plan.source:
             raise SpecMismatch(
                 _difference(imagery.spec, self.plan.source),
-                "this batch is not the kind of pixel the plan was made for",
+                "the spec of this batch is not the one the plan was made for",
                 found=imagery.spec,
                 expected=self.plan.source,
-                remedy="make a plan for it: plan(imagery.spec, recipe)",
+                remedy="make a new plan: plan(imagery.spec, recipe)",
             )
         check_finite(imagery)
         pixels, valid = imagery.pixels, imagery.valid

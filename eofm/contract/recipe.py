@@ -82,7 +82,9 @@ class ResizeRule:
         object.__setattr__(self, "kernel", Kernel.parse(self.kernel))
         object.__setattr__(self, "order", ResizeOrder.parse(self.order, "order of resizing"))
         if self.kernel is Kernel.NEAREST and self.antialias:
-            raise SpecError("nearest neighbour has no antialiased form", remedy="antialias=False")
+            raise SpecError(
+                "nearest-neighbour resampling cannot be antialiased", remedy="antialias=False"
+            )
 
 
 class Pooling(Stated):
@@ -124,7 +126,7 @@ class Recipe:
         object.__setattr__(self, "size", stated_size(self.size))
         object.__setattr__(self, "pooling", Pooling.parse(self.pooling))
         if not self.bands or len(set(self.bands)) != len(self.bands):
-            raise SpecError("a recipe names its bands, each once", found=self.bands)
+            raise SpecError("a recipe needs named bands, each once", found=self.bands)
         if self.unit not in UNITS[self.sensor]:
             raise SpecError(
                 f"{self.sensor} is never in unit {self.unit}",
@@ -133,7 +135,7 @@ class Recipe:
             )
         if len(self.normalization.shift) != len(self.bands):
             raise SpecError(
-                "the normalization has another number of bands than the recipe",
+                "the normalization has a different number of bands than the recipe",
                 found=len(self.normalization.shift),
                 expected=len(self.bands),
             )
@@ -206,7 +208,7 @@ class FillBand:
         object.__setattr__(self, "band", canonical_band(self.band))
         if not (isinstance(self.value, Real) and math.isfinite(self.value)):
             raise SpecError(
-                "a band is filled with a number",
+                "the fill value of a band must be a number",
                 found=repr(self.value),
                 remedy=f'FillBand("{self.band}", 0.0, "why")',
             )

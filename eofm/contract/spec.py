@@ -164,7 +164,7 @@ def stated_names(names: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(names, (set, frozenset)):
         raise SpecError(
-            "bands have an order, and a set has none",
+            "bands have an order, but a set does not",
             found=", ".join(sorted(map(str, names))),
             remedy="state a list, in stored order",
         )
@@ -260,7 +260,7 @@ class Normalization:
         """
         if len(mean) != len(std):
             raise SpecError(
-                "one mean and one std per band are needed",
+                "statistics need one mean and one std per band",
                 found=f"{len(mean)} means, {len(std)} stds",
             )
         shift = tuple(float(m) - 2 * float(s) for m, s in zip(mean, std, strict=True))
@@ -335,15 +335,15 @@ class ImageSpec:
                 f"{self.sensor} is never in unit {self.unit}",
                 found=self.unit,
                 expected=" | ".join(sorted(UNITS[self.sensor])),
-                remedy="state the unit the files are in; convert them if it is another",
+                remedy="state the unit of the files; convert them if it is a different one",
             )
         if (self.unit is Unit.MODEL) != (self.normalization is not None):
             raise SpecError(
-                "unit 'model' and a normalization belong together",
+                "unit 'model' requires a normalization, and vice versa",
                 found=f"unit={self.unit}, normalization={self.normalization}",
             )
         if self.normalization and len(self.normalization.shift) != len(self.bands):
-            raise SpecError("the normalization has another number of bands", found=self.bands)
+            raise SpecError("the normalization has a different number of bands", found=self.bands)
         if self.size is not None and min(self.size) < 1:
             raise SpecError("size must be positive", found=self.size)
         if not (isinstance(self.gsd, Real) and 0 < self.gsd < math.inf):
@@ -662,7 +662,7 @@ def canonical_band(name: str, sensor: Sensor | None = None) -> str:
             f"{name!r} can mean several bands",
             found=name,
             expected=", ".join(found),
-            remedy=f"name the one that is meant, as in {found[0]!r}",
+            remedy=f"use the name of one of them, such as {found[0]!r}",
         )
     before = without_image_number(name, sensor) or without_image_number(name)
     if before is not None:
@@ -670,20 +670,20 @@ def canonical_band(name: str, sensor: Sensor | None = None) -> str:
             f"{name!r} is a band of one of several images",
             found=name,
             expected="bands of one image",
-            remedy=f"name it {before!r}, if its image is the one that is wanted",
+            remedy=f"use {before!r} instead, if it belongs to the intended image",
         )
     if is_uncalibrated(name):
         raise SpecError(
-            f"{name!r} is no calibrated backscatter",
+            f"{name!r} is not calibrated backscatter",
             found=name,
             expected="sigma0 or gamma0 of VV and VH",
-            remedy="calibrate the product first, as SNAP does",
+            remedy="calibrate the product first, for example with SNAP",
         )
     bands = SENSOR_BANDS[sensor] if sensor else tuple(BANDS)
     near = difflib.get_close_matches(name.upper(), bands, n=1)
     near = near or difflib.get_close_matches(name.lower(), _words(bands), n=1)
     raise SpecError(
-        f"no band is called {name!r}",
+        f"there is no band {name!r}",
         found=name,
         expected=", ".join(bands),
         remedy=f"did you mean {near[0]!r}?" if near else None,
@@ -717,7 +717,7 @@ def canonical_bands(names: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
             "bands are stated by name",
             found=names,
             expected=", ".join(SENSOR_BANDS[sensor]),
-            remedy="leave them out to read what there is, or name them, as in "
+            remedy="omit the argument to read all bands, or list names, as in "
             f"bands={[SENSOR_BANDS[sensor][0]]}",
         )
     return _canonical_bands(tuple(names), sensor)
@@ -734,7 +734,7 @@ def _canonical_bands(names: tuple[str, ...], sensor: Sensor) -> tuple[str, ...]:
             f"these are not bands of {sensor}, each once",
             found=", ".join(names),
             expected=", ".join(SENSOR_BANDS[sensor]),
-            remedy=f"name them as {sensor} does: {' '.join(own)}"
+            remedy=f"use the band names of {sensor}: {' '.join(own)}"
             if foreign and len(set(own)) == len(bands)
             else None,
         )
@@ -779,7 +779,7 @@ class Statistics:
                 f"statistics {self.name!r} do not cover every band",
                 found=", ".join(self.bands),
                 expected=", ".join(bands),
-                remedy=f"choose others, or leave out {', '.join(missing)}",
+                remedy=f"choose other statistics, or leave out {', '.join(missing)}",
             )
         index = [self.bands.index(b) for b in bands]
         return Statistics(

@@ -404,16 +404,16 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
     below = float((flat < least).float().mean())
     if below > _FEW_IMPOSSIBLE:  # of one value only, it would be undeclared nodata
         return Doubt(
-            f"the values are not of the size that unit {spec.unit} has",
+            f"the values are not in the range of unit {spec.unit}",
             f"{below:.0%} of the values below {least:g}",
             f"{least:g} and more",
-            "use the values before they were normalised, or state the unit they are in",
+            "use the values from before normalisation, or state their actual unit",
         )
     if spec.unit is Unit.POWER and _is_whole(flat) and _changes(flat) >= _DIFFERENT:
         return Doubt(
-            "linear backscatter is no whole number",
+            "linear backscatter is not an integer",
             f"whole numbers up to {float(flat.max()):g}",
-            "fractions, of most surfaces below 1",
+            "fractions, below 1 for most surfaces",
             _CALIBRATE,
         )
     if low <= top <= high:
@@ -426,10 +426,10 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
             )
         return None
     return Doubt(
-        f"the values are not of the size that unit {spec.unit} has",
+        f"the values are not in the range of unit {spec.unit}",
         f"99th percentile of all bands {top:.4g}",
         f"{low:g} to {high:g}",
-        "use the values before they were scaled, or state the unit they are in",
+        "use the values from before scaling, or state their actual unit",
     )
 
 
@@ -457,10 +457,10 @@ def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
         if 2 * int((ordered != ordered.round()).sum()) > len(ordered):
             added = " and add 1000" if spec.unit is Unit.DN_OFFSET1000 else ""
             return Doubt(
-                "a band is in another unit than the other bands",
-                f"{band} holds fractions up to {float(ordered[-1]):.4g}",
-                f"numbers of the size that unit {spec.unit} has",
-                f"write all bands in one unit: multiply {band} by 10,000{added}, or export it anew",
+                "one band is in a different unit than the others",
+                f"{band} contains fractions up to {float(ordered[-1]):.4g}",
+                f"values in the range of unit {spec.unit}",
+                f"write all bands in one unit: multiply {band} by 10,000{added}, or re-export it",
                 band=band,
             )
     return None
@@ -483,7 +483,7 @@ def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
             level = _quantile(values[band], 0.5) / PER_DN[spec.unit]
             if level < _SKY_DN:
                 return Doubt(
-                    "Level-1C is never so dark in the blue: the sky itself is brighter",
+                    "Level-1C is never this dark in the blue: the atmosphere alone is brighter",
                     f"median of {band} {level:.0f}, as digital number",
                     f"above {_SKY_DN:.0f}",
                     "check the unit and the order of the bands; an 8-bit rendering, or Level-2A, "
@@ -503,10 +503,10 @@ def _order(values: Values, spec: ImageSpec) -> Doubt | None:
     if level["B10"] <= _B10_DARK or level[darkest] >= 0.5 * level["B10"]:
         return None
     return Doubt(
-        "these bands are not in the stated order: B10 is not the dark one",
+        "the bands are not in the stated order: B10 is not the darkest",
         f"median of B10 {level['B10']:.0f}, of {darkest} {level[darkest]:.0f}",
         "B10 the darkest band of Level-1C",
-        "state the bands in stored order; EuroSAT's files hold B8A last: B01 B02 B03 B04 B05 B06 "
+        "state the bands in stored order; EuroSAT's files store B8A last: B01 B02 B03 B04 B05 B06 "
         "B07 B08 B09 B10 B11 B12 B8A",
         band="B10",
     )
@@ -562,8 +562,8 @@ def _offset_traces(values: Values, sensor: Sensor, *, stated: bool) -> tuple[str
     if not (least <= below <= most and above <= highest):
         return "", "", None
     return (
-        f"the darkest pixels of all {len(values)} bands lie between {below:.0f} and {above:.0f}",
-        f"below {least:.0f} in one band at least",
+        f"the darkest pixels of all {len(values)} bands are between {below:.0f} and {above:.0f}",
+        f"below {least:.0f} in at least one band",
         min(darkest, key=lambda name: darkest[name]),
     )
 
@@ -584,26 +584,26 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     if spec.unit is Unit.DB and negative < 0.5:
         counted = _is_whole(flat)  # power is not integer either
         return Doubt(
-            "backscatter in dB is mostly negative, and these values are not",
+            "backscatter in dB is mostly negative, but these values are not",
             f"{negative:.0%} of the values below 0",
             "more than half",
-            _CALIBRATE if counted else "state the unit, if the files hold linear backscatter",
+            _CALIBRATE if counted else "if the files contain linear backscatter, state the unit",
             instead=None if counted else Unit.POWER,
         )
     if spec.unit is Unit.POWER and negative > 0.01:
         return Doubt(
-            "linear backscatter is positive, and these values are not",
+            "linear backscatter is positive, but these values are not",
             f"{negative:.0%} of the values below 0",
             "none",
-            "state the unit, if the files hold decibels",
+            "if the files contain decibels, state the unit",
             instead=Unit.DB,
         )
     # a city can be bright in VV, but every speckled image in decibels has values below 0
     positive = [band for band, v in values.items() if float(v[0]) >= 0]
     if spec.unit is Unit.DB and positive and len(values) > 1:
         return Doubt(
-            "a band is in another unit than the other bands",
-            f"{positive[0]} is nowhere below 0",
+            "one band is in a different unit than the others",
+            f"{positive[0]} is never below 0",
             "decibels, mostly negative",
             f"write all bands in one unit: {positive[0]} as 10 log10 of its values, if they are "
             "linear",
@@ -611,15 +611,15 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
         )
     if spec.unit is Unit.DB and _is_whole(flat):
         return Doubt(
-            "backscatter was read through an integer type",
+            "backscatter was converted to an integer type",
             "whole decibels only",
             "fractions",
-            "read the files as float32, or state their scale in their scale and offset tags",
+            "read the files as float32, or write the scale to their scale and offset tags",
         )
     level = {band: float(v.mean()) for band, v in values.items()}
     if {"VV", "VH"} <= set(level) and _above(level["VH"], level["VV"], spec.unit):
         return Doubt(
-            "VH is darker than VV on nearly every surface, and here it is brighter",
+            "VH is brighter than VV, although it is darker on nearly every surface",
             f"mean VV {level['VV']:.3g}, mean VH {level['VH']:.3g}",
             "VV above VH",
             "state the bands in stored order, VH VV",
@@ -637,10 +637,10 @@ def _too_bright(values: Values, spec: ImageSpec) -> Doubt | None:
     if spec.unit not in _BRIGHTEST_VH or level <= _BRIGHTEST_VH[spec.unit]:
         return None
     return Doubt(
-        f"the values are not of the size that unit {spec.unit} has",
+        f"the values are not in the range of unit {spec.unit}",
         f"mean VH {level:.3g}",
         f"below {_BRIGHTEST_VH[spec.unit]:.3g}",
-        "use calibrated backscatter, before it was scaled for a network or a picture",
+        "use calibrated backscatter, from before scaling for a network or for display",
     )
 
 
@@ -659,7 +659,7 @@ _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
 }
 _FILLS_DN: Final = (65_535.0, 32_767.0)  # if in every band: maxima of uint16 and int16
 
-_UNDECLARED: Final = "a value that no measurement takes marks pixels as nodata, and is not declared"
+_UNDECLARED: Final = "a fill value marks pixels as nodata, but is not declared"
 _ONE_VALUE: Final = 0.9  # smallest share of one nodata value among the impossible values of a band
 # If this many bands have the same value in a share of the pixels between these two, it is nodata;
 # above the larger share the image has another fault. In the real optical imagery tested, four bands
@@ -689,7 +689,7 @@ def doubt_of_type(dtype: str, unit: Unit) -> Doubt | None:
     if unit not in {Unit.DN, Unit.DN_OFFSET1000} or dtype not in {"uint8", "int8"}:
         return None
     return Doubt(
-        "8-bit files cannot hold the digital numbers of Sentinel-2",
+        "8-bit files cannot store the digital numbers of Sentinel-2",
         f"number type {dtype}",
         "16 bit",
         "use the original product, not a preview rendered from it",
@@ -734,13 +734,13 @@ def check_scale(imagery: Imagery) -> Imagery:
         return imagery
     if unit is Unit.REFLECTANCE:
         suspect, wrong, instead = most > _STORED_ABOVE, "whole numbers", "dn"
-        expected = "fractions, of a surface that reflects all light 1"
+        expected = "fractions; 1 is a surface that reflects all light"
     else:
         suspect, wrong, instead = most < _SCALED_BELOW, "fractions", "reflectance"
-        expected = "whole numbers, 10,000 of a surface that reflects all light"
+        expected = "whole numbers; 10,000 is a surface that reflects all light"
     remedy = f'state the unit the values are in, as in: unit="{instead}"'
     if wrong == "whole numbers" and most <= _LARGEST_OF_8_BITS:
-        remedy = f"of a preview of 8 bits use the original product; else {remedy}"
+        remedy = f"if this is an 8-bit preview, use the original product; otherwise {remedy}"
     # the magnitude decides for most images; all values are tested only if it does not
     if suspect and _is_whole(values) == (wrong == "whole numbers"):
         if wrong == "whole numbers":
@@ -748,7 +748,7 @@ def check_scale(imagery: Imagery) -> Imagery:
             steps = (text for step, (_, text) in _STEPS.items() if _is_in_steps(ordered, step))
             remedy = next(steps, remedy)
         raise PixelError(
-            f"the values are not of the size that unit {unit} has",
+            f"the values are not in the range of unit {unit}",
             found=f"{wrong} up to {most:.4g}",
             expected=expected,
             where=", ".join(imagery.names) or None,
@@ -822,7 +822,7 @@ def check_of_any_unit(
     doubt = Doubt(
         _UNDECLARED,
         f"{_written(value)} in {_part(bad.any(dim=0)[valid])} of the pixels",
-        f"{low:g} to {high:g} in any unit, and not the largest number of its type in all bands",
+        f"{low:g} to {high:g} in any unit, and not the maximum of the data type in all bands",
         _to_declare(value),
     )
     raise refusal([doubt], [name])
@@ -992,7 +992,7 @@ def _part(flags: Bool[Tensor, " n"]) -> str:
     return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.2g}%"
 
 
-DEAD_BAND: Final = "a band holds no measurement"
+DEAD_BAND: Final = "a band contains no measurement"
 """Problem text of a constant band, for callers with a test of their own."""
 
 
@@ -1007,9 +1007,9 @@ def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
         return Doubt(
             DEAD_BAND,
             f"{band} is {value:g} in every pixel",
-            "values that differ",
-            f"leave the image out of the data, or {band} out of the bands, which files have to "
-            "describe for that",
+            "varying values",
+            f"remove the image from the data, or leave {band} out of the bands, which requires "
+            "band descriptions in the files",
             band=band,
         )
     return None
@@ -1029,11 +1029,11 @@ def _copied(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
             continue  # over water, short-wave infrared bands can be 0 and 1 only
         band, like = spec.bands[index], spec.bands[other]
         return Doubt(
-            "two bands hold the same values",
+            "two bands contain the same values",
             f"{band} and {like} are equal in every pixel",
-            "a measurement of its own in each band",
-            f"export {band} or {like} again, whichever is the copy; or leave it out of the bands, "
-            "which files have to describe for that",
+            "a separate measurement in each band",
+            f"export {band} or {like} again, whichever is the copy, or leave it out of the bands, "
+            "which requires band descriptions in the files",
             band=band,
         )
     return None
@@ -1052,7 +1052,7 @@ def _normalised(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
         "the values were scaled to the range 0 to 1 band by band",
         "every band runs from exactly 0 to exactly 1",
         f"values in unit {spec.unit}",
-        "use the values before that scaling: eofm normalises them as the weights expect",
+        "use the values from before that scaling: eofm normalises them as the weights expect",
     )
 
 
@@ -1080,9 +1080,9 @@ def check_plausible(imagery: Imagery, names: Sequence[str] = ()) -> None:
     """
     if not bool(imagery.valid.any()):
         raise PixelError(
-            "not one pixel of these images is valid",
+            "no pixel of these images is valid",
             where=", ".join(names[:_NAMED]) or f"{len(imagery)} images of {imagery.spec.sensor}",
-            remedy="leave such images out",
+            remedy="leave these images out",
             images=range(len(imagery)),
         )
     doubts = find_doubts(imagery)
@@ -1155,7 +1155,7 @@ def _check_means(imagery: Imagery) -> None:
         ratio = level[band] / level[other] if level[other] > 0 else float("inf")
         if not low <= ratio <= high:
             raise PixelError(
-                f"these bands are not those of {spec.sensor} in the stated order",
+                f"the bands are not those of {spec.sensor} in the stated order",
                 found=f"mean {band} / mean {other} = {ratio:.3g}",
                 expected=f"{low:g} to {high:g}",
                 where=f"{len(imagery)} images, bands {' '.join(spec.bands)}",
