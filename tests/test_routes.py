@@ -103,12 +103,12 @@ class Case:
     unmeasured: int = 0
 
 
-_NODATA = "a value that no measurement takes marks pixels as nodata, and is not declared"
-_BYTES = "8-bit files cannot hold the digital numbers of Sentinel-2"
-_SIZE = "the values are not of the size that unit dn has"
-_MIXED = "a band is in another unit than the other bands"
+_NODATA = "a fill value marks pixels as nodata, but is not declared"
+_BYTES = "8-bit files cannot store the digital numbers of Sentinel-2"
+_SIZE = "the values are not in the range of unit dn"
+_MIXED = "one band is in a different unit than the others"
 _STRETCHED = "the values were stretched to the range of 16-bit integers"
-_DEAD = "a band holds no measurement"
+_DEAD = "a band contains no measurement"
 _OFFSET = "images stated to be without the offset of processing baseline 04.00 seem to carry it"
 _NONE = "images stated to be with the offset of processing baseline 04.00 seem to lack it"
 
@@ -149,19 +149,19 @@ REFUSED: Mapping[str, Case] = {
     "a copied band": Case(
         lambda s: one_band(ground(s), 3, ground(s)[2]),
         Sensor.S2_L2A,
-        problem="two bands hold the same values",
+        problem="two bands contain the same values",
     ),
     "power as dB": Case(
         lambda s: 10 ** (radar(s) / 10),
         Sensor.S1_GRD,
         Unit.DB,
-        problem="backscatter in dB is mostly negative, and these values are not",
+        problem="backscatter in dB is mostly negative, but these values are not",
     ),
     "VH first": Case(
         lambda s: radar(s)[::-1],
         Sensor.S1_GRD,
         Unit.DB,
-        problem="VH is darker than VV on nearly every surface, and here it is brighter",
+        problem="VH is brighter than VV, although it is darker on nearly every surface",
     ),
 }
 TAKEN: Mapping[str, Case] = {
@@ -393,7 +393,7 @@ def test_a_stricter_rule_is_met_on_every_route(
     monkeypatch.setattr(validity, "_RANGE", {**validity._RANGE, Unit.DN: (30, 100)})
     case = TAKEN["sound"]
 
-    with pytest.raises(PixelError, match="size that unit dn has"):
+    with pytest.raises(PixelError, match="in the range of unit dn"):
         ROUTES[route](case, tmp_path, encoders[case.sensor])
 
 

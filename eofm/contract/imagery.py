@@ -1,4 +1,4 @@
-"""Pixels that know what they are, and labels that know when they are unknown.
+"""Batches of images with their specification, and of labels that can be unknown.
 
 Shapes: B images, C bands, H by W pixels, K classes.
 """
@@ -28,12 +28,12 @@ __all__ = ["Georeference", "Imagery", "Labels", "NativeImagery", "collate"]
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where the pixels of one image lie, in plain numbers: no raster library is needed to hold it.
+    """The georeference of one image in plain numbers, without a raster library.
 
     Args:
-        crs: Coordinate reference system as an authority's code (`EPSG:32632`) or as WKT; None where
-            nothing states one.
-        transform: a, b, c, d, e, f: the outer corner of the pixel in column x and row y lies at
+        crs: Coordinate reference system as an authority's code (`EPSG:32632`) or as WKT; None if
+            unknown.
+        transform: a, b, c, d, e, f: the outer corner of the pixel in column x and row y is at
             (a x + b y + c, d x + e y + f). The order is that of `affine.Affine`.
 
     Raises:
@@ -53,7 +53,7 @@ class Georeference:
         object.__setattr__(self, "transform", numbers)
 
     def point(self, col: float, row: float) -> tuple[float, float]:
-        """Return the coordinates of a place given in pixels, (0, 0) being the outer corner."""
+        """Return the coordinates of a pixel position; (0, 0) is the outer corner."""
         a, b, c, d, e, f = self.transform
         return a * col + b * row + c, d * col + e * row + f
 
@@ -69,16 +69,16 @@ class Imagery:
     """A batch of images of one size.
 
     Args:
-        pixels: float32, (B, C, H, W), in the spec's unit and band order. Values under an
-            invalid pixel mean nothing.
-        spec: What the pixels are.
+        pixels: float32, (B, C, H, W), in the spec's unit and band order. Values of invalid
+            pixels are undefined.
+        spec: Specification of the pixels.
         valid: bool, (B, H, W). False where a band is nodata, NaN or without backscatter.
-        grids: Where each image lies, None for one of which it is not known. None, for a batch of
-            which nobody knows it.
-        names: What each image is called, for messages; empty for a batch without names.
+        grids: Georeference of each image, None where it is unknown; None if it is unknown for the
+            whole batch.
+        names: Name of each image, for messages; empty for a batch without names.
 
     Raises:
-        SpecError: If pixels, spec, mask, grids and names disagree in shape, type or number.
+        SpecError: If pixels, spec, mask, grids and names disagree in shape, dtype or number.
     """
 
     pixels: Float32[Tensor, "b c h w"]
@@ -90,37 +90,37 @@ class Imagery:
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.dtype != torch.float32:
             raise SpecError(
-                "imagery holds a batch of float32 images",
+                "imagery is a batch of float32 images",
                 found=f"{tuple(self.pixels.shape)} {self.pixels.dtype}",
                 expected="(B, C, H, W) torch.float32",
             )
         if self.pixels.shape[1] != len(self.spec.bands):
             raise SpecError(
-                "the pixels have another number of bands than their spec",
+                "the pixels have a different number of bands than their spec",
                 found=f"{self.pixels.shape[1]} bands",
                 expected=f"{len(self.spec.bands)}: {', '.join(self.spec.bands)}",
             )
         if self.spec.size is not None and tuple(self.pixels.shape[2:]) != self.spec.size:
             raise SpecError(
-                "the pixels have another size than their spec",
+                "the pixels have a different size than their spec",
                 found=tuple(self.pixels.shape[2:]),
                 expected=self.spec.size,
             )
         expected = (self.pixels.shape[0], *self.pixels.shape[2:])
         if tuple(self.valid.shape) != expected or self.valid.dtype != torch.bool:
             raise SpecError(
-                "the valid mask does not fit the pixels",
+                "the valid mask does not match the pixels",
                 found=f"{tuple(self.valid.shape)} {self.valid.dtype}",
                 expected=f"{expected} torch.bool",
             )
         if self.grids is not None and len(self.grids) != self.pixels.shape[0]:
             raise SpecError(
-                "there is one georeference for each image of a batch",
+                "a batch needs one georeference per image",
                 found=f"{len(self.grids)} for {self.pixels.shape[0]} images",
             )
         if self.names and len(self.names) != self.pixels.shape[0]:
             raise SpecError(
-                "there is one name for each image of a batch",
+                "a batch needs one name per image",
                 found=f"{len(self.names)} for {self.pixels.shape[0]} images",
             )
 
@@ -139,9 +139,9 @@ class Imagery:
         """
         if isinstance(rows, str):
             raise SpecError(
-                "images of a batch are numbered",
+                "images of a batch are indexed by number",
                 found=rows,
-                remedy=f'imagery.select(["{rows}"]) is a band of all of them',
+                remedy=f'for a band of all images, imagery.select(["{rows}"])',
             )
         if not isinstance(rows, (slice, Tensor)):
             try:
@@ -165,10 +165,10 @@ class Imagery:
 
     @property
     def grid(self) -> Georeference | None:
-        """Where the one image of a batch of one lies.
+        """The georeference of a batch of one image.
 
         Raises:
-            SpecError: If there are several.
+            SpecError: If there are several images.
         """
         if len(self) != 1:
             raise SpecError(
@@ -179,13 +179,13 @@ class Imagery:
         return self.grids[0] if self.grids else None
 
     def select(self, bands: Sequence[str]) -> Self:
-        """Return the images with some of their bands, in the order asked for.
+        """Return the images with the given bands, in the given order.
 
         Args:
-            bands: Their names, in any spelling.
+            bands: Band names, in any spelling.
 
         Raises:
-            SpecError: If a band is missing, or there is none of that name.
+            SpecError: If a band is missing or unknown.
         """
         bands = [
             name if name in self.spec.bands else canonical_band(name, self.spec.sensor)
@@ -211,7 +211,7 @@ class Imagery:
         return f"Imagery({', '.join(f'{name} {value}' for name, value in self.facts().items())})"
 
     def facts(self) -> dict[str, str]:
-        """Return what the images are, one short text for each name, as `repr` shows it."""
+        """Return a summary of the images as short texts by name, as shown by `repr`."""
         images, _, height, width = self.pixels.shape
         share = float(self.valid.float().mean()) if self.valid.numel() else 0.0
         grids = self.grids or ()
@@ -228,24 +228,24 @@ class Imagery:
             "crs": ", ".join(named) if named else "unknown",
         }
 
-    # What draws and what knows xarray stands above this folder; a method is where a notebook looks
-    # for it. `tests/test_layers.py` names these two doors.
+    # Plotting and xarray belong to layers above this one; these methods make them easy to find in a
+    # notebook. `tests/test_layers.py` lists the two exceptions.
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw one image in true or false colours, in its coordinates: `eofm.report.sheets`.
 
         Args:
-            ax: Where to draw it. None makes a figure.
+            ax: Axes to draw on; None creates a figure.
 
         Raises:
-            SpecError: If it is not one image.
+            SpecError: If the batch is not a single image.
         """
         from eofm.report.sheets import plot
 
         return plot(self, ax)
 
     def to_xarray(self) -> xr.DataArray:
-        """Return one image with named bands and its place: `eofm.raster.cube.to_xarray`."""
+        """Return one image with band names and georeference: `eofm.raster.cube.to_xarray`."""
         from eofm.raster.cube import to_xarray
 
         return to_xarray(self)
@@ -277,13 +277,13 @@ class Imagery:
 class NativeImagery:
     """A batch as stored: each band at its native resolution and in its native dtype.
 
-    Upsampling to one grid costs nine times the read, so it waits until the batch is on its
-    device: `eofm.contract.preprocess.to_grid`.
+    Upsampling to one grid takes nine times as long as reading, so it is deferred until the batch is
+    on its device: `eofm.contract.preprocess.to_grid`.
 
     Args:
         planes: Native GSD in metres -> (B, c, h, w), uint16 digital numbers or float32.
-        bands: Native GSD in metres -> the names of those c bands.
-        spec: What `to_grid` will make of it: band order, unit, size and GSD of the one grid.
+        bands: Native GSD in metres -> names of the c bands.
+        spec: Specification after `to_grid`: band order, unit, size and GSD of the common grid.
         valid: bool, (B, H, W), on the grid of the spec.
     """
 
@@ -296,7 +296,7 @@ class NativeImagery:
         stored = sorted(b for group in self.bands.values() for b in group)
         if stored != sorted(self.spec.bands) or set(self.bands) != set(self.planes):
             raise SpecError(
-                "the planes do not hold the bands of the spec",
+                "the planes do not contain the bands of the spec",
                 found=", ".join(stored),
                 expected=", ".join(sorted(self.spec.bands)),
             )
@@ -332,15 +332,14 @@ class NativeImagery:
 
 @dataclass(frozen=True)
 class Labels:
-    """Multi-labels of a batch, with "unlabelled" as a state of its own.
+    """Multi-labels of a batch, which distinguish "unlabelled" from "no class".
 
     Args:
         multi_hot: float32, (B, K): 1 where the class is present. Zeros where unknown.
-        known: bool, (B,). False: nothing is known, which is not "no class is present".
-        shares: float32, (B, K): the share of the image that each class covers; None where nobody
-            asked for it.
-        places: int64, (B,): images of one place, such as its seasons, have the same number; None
-            where nobody asked for it.
+        known: bool, (B,). False if the labels are unknown, as opposed to "no class is present".
+        shares: float32, (B, K): share of the image that each class covers; None if not requested.
+        places: int64, (B,): location index, shared by images of one location such as its seasons;
+            None if not requested.
 
     Raises:
         SpecError: If shapes disagree.
@@ -362,7 +361,7 @@ class Labels:
             places is not None and places.shape != self.known.shape
         ):
             raise SpecError(
-                "covered shares are (B, K) like the classes, and places (B,)",
+                "shares must be (B, K) like the classes, and places (B,)",
                 found=" and ".join(str(tuple(x.shape)) for x in (shares, places) if x is not None),
                 expected=f"{tuple(self.multi_hot.shape)} and {tuple(self.known.shape)}",
             )
@@ -395,7 +394,7 @@ class Labels:
         return self._each(lambda values: values.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """Return labels of which every tensor that is there has been changed."""
+        """Return the labels with a function applied to every tensor that is not None."""
         return replace(
             self,
             multi_hot=change(self.multi_hot),
@@ -409,7 +408,7 @@ def collate(images: Sequence[Imagery]) -> Imagery:
     """Stack batches of the same kind of pixel into one.
 
     Raises:
-        SpecError: If there is none, or two of them differ in their spec.
+        SpecError: If there are no images, or their specs differ.
     """
     if not images:
         raise SpecError("there is nothing to collate", found="an empty list")
@@ -417,10 +416,10 @@ def collate(images: Sequence[Imagery]) -> Imagery:
     for other in images[1:]:
         if other.spec != spec:
             raise SpecError(
-                "two kinds of pixel cannot share a batch",
+                "images with different specs cannot share a batch",
                 found=other.spec,
                 expected=spec,
-                remedy="batch each data set on its own; plan() makes them equal",
+                remedy="batch each data set separately; plan() converts both to one recipe",
             )
     pixels = torch.cat([image.pixels for image in images])
     grids: tuple[Georeference | None, ...] | None = None

@@ -1,7 +1,7 @@
-"""From what a user holds, imagery or a bare array, to what a network takes.
+"""Conversion of user input, `Imagery` or a plain array, to network input.
 
-An array does not say what it is; the `ImageSpec` beside it does. What an array without a mask
-says about missing pixels is read as it is from files (`eofm.contract.validity`).
+A plain array has no metadata and needs an `ImageSpec`. Its missing pixels are determined by the
+same rule as those of files (`eofm.contract.validity`).
 
 Shapes: B images, C bands, H by W pixels.
 """
@@ -34,7 +34,7 @@ Pixels: TypeAlias = "Imagery | Tensor | np.ndarray | DataArray | Dataset"
 _EXAMPLE: Final = (
     'state it, as in spec=eofm.ImageSpec("s2-l2a", ("B02", "B03", "B04", "B08"), "dn", None, 10.0)'
 )
-# A program meets few kinds of imagery; one that iterates over scenes of many sizes meets many.
+# Most programs use few kinds of imagery; a loop over scenes of different sizes uses many.
 _KINDS: Final = 64
 
 
@@ -44,27 +44,27 @@ def _preprocess(spec: ImageSpec, recipe: Recipe, waivers: tuple[Waiver, ...]) ->
 
 
 def preprocess_for(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Preprocess:
-    """Return what carries out the way from `spec` to `recipe`, made once for each kind.
+    """Return the preprocessing from `spec` to `recipe`, cached for each combination.
 
     Raises:
-        SpecMismatch: If there is no such way.
-        SpecError: If a band of the spec is none of its sensor.
+        SpecMismatch: If there is no valid preprocessing.
+        SpecError: If a band of the spec is not a band of its sensor.
     """
     return _preprocess(_named(spec), recipe, read_waivers(waivers))
 
 
 def _named(spec: ImageSpec) -> ImageSpec:
-    """Return a spec whose bands may be called `red`, or `B4`, under their canonical names.
+    """Return a spec with canonical band names; the input may use `red` or `B4`.
 
     Raises:
-        SpecError: If it is no spec, or a name is none of a band of the sensor.
+        SpecError: If it is not a spec, or a name is not that of a band of the sensor.
     """
     if not isinstance(spec, ImageSpec):
         raise SpecError(
             "a spec is an ImageSpec",
             found=type(spec).__name__,
             expected="sensor, bands, unit, size and GSD of the pixels",
-            remedy="of imagery it is imagery.spec; of an array, " + _EXAMPLE,
+            remedy="for imagery, imagery.spec; for an array, " + _EXAMPLE,
         )
     if set(spec.bands) <= set(SENSOR_BANDS[spec.sensor]):
         return spec
@@ -72,21 +72,21 @@ def _named(spec: ImageSpec) -> ImageSpec:
 
 
 def read_waivers(waivers: Sequence[Waiver]) -> tuple[Waiver, ...]:
-    """Return waivers as they are given.
+    """Return waivers as a tuple.
 
     Raises:
-        SpecError: If they are no list of them: a spec that was meant to go by name, say.
+        SpecError: If it is not a list of waivers, such as a spec passed by position.
     """
     if isinstance(waivers, ImageSpec):
         raise SpecError(
-            "a spec stands where waivers go",
+            "a spec was passed as the waivers",
             found=waivers,
-            expected="waivers second, and the spec by its name",
+            expected="waivers as the second argument, and spec as a keyword",
             remedy="encoder.embed(array, spec=spec)",
         )
     if not isinstance(waivers, Sequence) or not all(isinstance(w, Waiver) for w in waivers):
         raise SpecError(
-            "waivers are a list of named exceptions",
+            "waivers must be a list of Waiver objects",
             found=waivers,
             expected="a list, empty or of FillBand, AcceptSensor, AcceptSize, ...",
             remedy='encoder.embed(image, [AcceptScale("why")])',
@@ -95,20 +95,20 @@ def read_waivers(waivers: Sequence[Waiver]) -> tuple[Waiver, ...]:
 
 
 def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
-    """Return imagery as it is, and an array as the imagery its spec says it is.
+    """Return imagery unchanged, and an array as imagery with the given spec.
 
-    Which pixels of an array are measured is the rule of `eofm.contract.validity.measured`; what a
-    masked array masks counts as declared.
+    `eofm.contract.validity.measured` determines which pixels of an array are valid; the mask of a
+    masked array counts as declared nodata.
 
     Args:
-        pixels: `Imagery`; or numbers, (C, H, W) or (B, C, H, W), masked or not; or an image of
-            xarray (`eofm.raster.cube.from_xarray`), whose place, names and nodata are kept.
-        spec: What the numbers are. Its size may be None; imagery brings its own spec.
+        pixels: `Imagery`; or an array (C, H, W) or (B, C, H, W), masked or not; or an xarray image
+            (`eofm.raster.cube.from_xarray`), whose georeference, names and nodata are kept.
+        spec: Specification of the array. Its size may be None; imagery has its own spec.
 
     Raises:
-        SpecError: If an array comes without a spec, imagery with another one, the numbers are not
-            real, or shape and spec disagree.
-        PixelError: If 8-bit numbers are stated to be digital numbers of Sentinel-2.
+        SpecError: If an array has no spec, imagery has a different one, the values are not real,
+            or shape and spec disagree.
+        PixelError: If 8-bit values are stated as digital numbers of Sentinel-2.
     """
     if spec is not None:
         spec = _named(spec)
@@ -116,13 +116,13 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
         named = _named(pixels.spec)
         if spec is not None and (spec if spec.size else replace(spec, size=named.size)) != named:
             raise SpecError(
-                "imagery says itself what it is",
+                "imagery already has a spec",
                 found=spec,
                 expected=f"no spec, or {named}",
             )
         return pixels if named is pixels.spec else replace(pixels, spec=named)
     if not isinstance(pixels, (np.ndarray, Tensor)):
-        # an array of xarray knows its bands and its place; contract itself needs no raster library
+        # xarray data have bands and a georeference; contract itself needs no raster library
         from eofm.raster.cube import imagery_of
 
         return imagery_of(pixels, spec)
@@ -137,7 +137,7 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
     _check_order(pixels, spec)
     if numbers.ndim == 4 and spec.size is None:
         spec = replace(spec, size=(numbers.shape[2], numbers.shape[3]))
-    valid = torch.ones(())  # of another shape, which `Imagery` refuses
+    valid = torch.ones(())  # a shape that `Imagery` rejects
     if numbers.ndim == 4 and numbers.shape[1] == len(spec.bands):
         size = (int(numbers.shape[2]), int(numbers.shape[3]))
         declared = {} if masked is None else {0: masked}
@@ -146,34 +146,34 @@ def as_imagery(pixels: Pixels, spec: ImageSpec | None = None) -> Imagery:
 
 
 def undescribed(found: str) -> SpecError:
-    """Return the error of an array that does not say what it is.
+    """Return the error for an array without a spec.
 
     Args:
-        found: What is known of it.
+        found: Known properties of the array.
     """
     return SpecError(
-        "an array does not say what it is",
+        "an array needs a spec",
         found=found,
-        expected="an ImageSpec beside it",
+        expected="an ImageSpec with the array",
         remedy=_EXAMPLE,
     )
 
 
 def _check_order(pixels: Tensor | np.ndarray, spec: ImageSpec) -> None:
-    """Say how an array is turned that has its bands last, or none of them.
+    """Check that the band dimension of an array exists and comes first.
 
     Raises:
-        SpecError: If it has.
+        SpecError: If the bands are last, or missing; the remedy is the conversion.
     """
     shape, count = tuple(pixels.shape), len(spec.bands)
     remedy = None
     if len(shape) in {3, 4} and shape[-3] != count and shape[-1] == count:
         remedy = "bands come first: numpy.moveaxis(array, -1, -3), or tensor.movedim(-1, -3)"
     elif len(shape) == 2 and count == 1:
-        remedy = "one band is a dimension too: array[None]"
+        remedy = "a single band needs a dimension too: array[None]"
     if remedy is not None:
         raise SpecError(
-            "the array has its dimensions in another order",
+            "the dimensions of the array are in a different order",
             found=shape,
             expected=f"({count}, H, W) or (B, {count}, H, W)",
             remedy=remedy,
@@ -181,7 +181,7 @@ def _check_order(pixels: Tensor | np.ndarray, spec: ImageSpec) -> None:
 
 
 def _masked(pixels: Tensor | np.ndarray) -> Tensor | None:
-    """Return what a masked array masks, of the shape of its numbers; None for a plain array."""
+    """Return the mask of a masked array in its shape; None for a plain array."""
     if not isinstance(pixels, np.ma.MaskedArray):
         return None
     return torch.from_numpy(np.ma.getmaskarray(pixels))
@@ -193,14 +193,16 @@ def _numbers(pixels: Tensor | np.ndarray) -> Tensor:
         if tensor.dtype.kind not in "uif":
             raise _not_real(tensor.dtype)
         tensor = np.ma.getdata(tensor)
-        tensor = torch.from_numpy(tensor.astype(np.float32))  # a copy: the caller's stays alone
+        tensor = torch.from_numpy(
+            tensor.astype(np.float32)
+        )  # a copy, so that the caller's array is unchanged
     if tensor.is_complex() or tensor.dtype is torch.bool:
         raise _not_real(tensor.dtype)
     if tensor.layout is not torch.strided or tensor.is_meta:
         raise SpecError(
-            "pixels are numbers in memory, one for each pixel",
+            "pixels must be a dense tensor in memory",
             found=f"a tensor of layout {tensor.layout} on {tensor.device}",
-            remedy="tensor.to_dense(), of a sparse one",
+            remedy="tensor.to_dense(), for a sparse tensor",
         )
     return tensor.to(torch.float32)
 

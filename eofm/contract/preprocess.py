@@ -1,12 +1,12 @@
-"""From what an image is to what a network expects: `plan()` and `Preprocess`.
+"""Preprocessing of images to network input: `plan()` and `Preprocess`.
 
 This is the only code that selects bands, converts units, resizes or normalises. `plan(spec,
-recipe)` is a pure function: it returns the one legal list of steps or raises `SpecMismatch`.
-`Preprocess` carries the steps out on a batch, on whatever device the batch is.
+recipe)` is a pure function: it returns the only valid list of steps, or raises `SpecMismatch`.
+`Preprocess` applies the steps to a batch, on the device of the batch.
 
-Wrong size, normalisation, band order or unit costs more than papers gain over one another
-(arXiv 2305.13456); each of them is an error here. An exception is a `Waiver`: named, with a
-reason, printed with every result, and an error itself when it turns out not to be needed.
+A wrong size, normalisation, band order or unit changes scores more than a typical published
+improvement (arXiv 2305.13456), so each is an error here. An exception is a `Waiver`, which has a
+reason, is printed with every result, and is itself an error if it is not needed.
 
 Shapes: B images, C bands, H by W pixels.
 """
@@ -63,7 +63,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SelectBands:
-    """Take bands by name; `indices` are their places in the source."""
+    """Select bands by name; `indices` are their positions in the source."""
 
     bands: tuple[str, ...]
     indices: tuple[int, ...]
@@ -97,14 +97,14 @@ class Resize:
 
 @dataclass(frozen=True)
 class Normalize:
-    """Shift, scale, clip and round as the normalization says."""
+    """Shift, scale, clip and round according to the normalization."""
 
     normalization: Normalization
 
 
 @dataclass(frozen=True)
 class InsertBands:
-    """Insert constant channels so that all of the recipe's `bands` are there, in its order."""
+    """Insert constant channels, so that the output has all `bands` of the recipe, in order."""
 
     bands: tuple[str, ...]
     fills: tuple[tuple[str, float], ...]
@@ -124,13 +124,13 @@ _VERBS: Final[Mapping[type[Step], str]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The one legal path from a spec to a recipe.
+    """The only valid preprocessing from a spec to a recipe.
 
     Args:
-        source: The kind of pixel it starts from.
-        target: The kind of pixel it ends with (`unit=model`).
-        steps: In order of execution.
-        waivers: The exceptions it makes use of.
+        source: Specification of the input.
+        target: Specification of the output (`unit=model`).
+        steps: Steps in order of execution.
+        waivers: Exceptions that the plan uses.
     """
 
     source: ImageSpec
@@ -210,13 +210,13 @@ def _power_to_db(power: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         raise PixelError(
             "backscatter power must be positive to be expressed in dB",
             found=f"minimum {power.min().item():g}",
-            remedy="mark such pixels invalid, or state the unit the pixels are really in",
+            remedy="mark these pixels invalid, or state the actual unit of the pixels",
         )
     return 10 * torch.log10(power)
 
 
-# Subtracting the offset can leave small negative numbers (noise over water and shadow): they
-# are clipped at 0, as ESA's own L1C without the offset is.
+# Subtracting the offset can leave small negative numbers (noise over water and shadow),
+# which are clipped at 0, as in ESA's own L1C without the offset.
 _CONVERSIONS: Final[Mapping[tuple[Unit, Unit], tuple[str, Callable[[Tensor], Tensor]]]] = {
     (Unit.DN, Unit.REFLECTANCE): ("x / 10000", lambda x: x / 10000),
     (Unit.REFLECTANCE, Unit.DN): ("x * 10000", lambda x: x * 10000),
@@ -245,7 +245,7 @@ def convert_unit(pixels: Float[Tensor, "*s"], source: Unit, target: Unit) -> Flo
             f"there is no conversion from {source} to {target}",
             found=source,
             expected=" | ".join(sorted({a for a, b in _CONVERSIONS if b is target} | {target})),
-            remedy="state the unit the pixels are really in; it is never inferred from values",
+            remedy="state the actual unit of the pixels; it is never inferred from their values",
         )
     return _CONVERSIONS[source, target][1](pixels)
 
@@ -254,16 +254,16 @@ def convert_unit(pixels: Float[Tensor, "*s"], source: Unit, target: Unit) -> Flo
 
 
 def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Plan:
-    """Find the one legal path from what an image is to what a network expects.
+    """Find the only valid preprocessing from a spec to a recipe.
 
     Args:
-        spec: What the data set says of its images. The size must be known.
-        recipe: What the network expects.
-        waivers: Named, reasoned exceptions.
+        spec: Specification of the images. The size must be known.
+        recipe: Recipe of the network.
+        waivers: Named exceptions, each with a reason.
 
     Raises:
-        SpecMismatch: If spec and recipe do not fit (`kind` says in what), or a waiver is not
-            needed.
+        SpecMismatch: If spec and recipe do not match (`kind` states the difference), or a waiver
+            is not needed.
         SpecError: If a waiver has no reason.
     """
     for waiver in waivers:
@@ -274,7 +274,7 @@ def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Pla
     used += _match_sensor(spec, recipe, waivers)
     fills = _match_bands(spec, recipe, waivers)
     used += fills
-    convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises where there is no way
+    convert_unit(torch.empty(0), spec.unit, recipe.unit)  # raises if there is no conversion
     size, size_waivers = _match_size(spec, recipe, waivers)
     used += size_waivers
     used += _match_scale(spec, recipe, size, waivers)
@@ -282,9 +282,9 @@ def plan(spec: ImageSpec, recipe: Recipe, waivers: Sequence[Waiver] = ()) -> Pla
     if unused:
         raise SpecMismatch(
             MismatchKind.UNUSED_WAIVER,
-            "a waiver is not needed here",
+            "a waiver is not needed",
             found="; ".join(map(str, unused)),
-            remedy="remove it: a result must not claim an exception it did not make",
+            remedy="remove it: a result must not list an exception that was not made",
         )
 
     filled = {w.band for w in fills}
@@ -320,7 +320,7 @@ def _check_not_normalised(spec: ImageSpec) -> None:
     if spec.unit is Unit.MODEL:
         raise SpecMismatch(
             MismatchKind.NORMALIZATION,
-            "these pixels are normalised already",
+            "the pixels are already normalised",
             found="unit=model",
             expected="physical units",
             remedy="apply Preprocess once, to the data set's own pixels",
@@ -367,17 +367,17 @@ def _match_size(
     if spec.size is None:
         raise SpecMismatch(
             MismatchKind.SIZE,
-            "the size of the imagery must be known to plan its way",
+            "the size of the imagery must be known to plan its preprocessing",
             found="size=None",
             expected="(height, width)",
-            remedy="take the spec of a batch, not of the whole data set",
+            remedy="use the spec of a batch, not of the whole data set",
         )
     accepted = [w for w in waivers if isinstance(w, AcceptSize)]
     if len(accepted) > 1:
         raise SpecMismatch(MismatchKind.SIZE, "only one size can be accepted", found=accepted)
     size = accepted[0].size if accepted else recipe.size
     if size == recipe.size:
-        accepted = []  # the waiver asks for the recipe's own size: unused, hence an error
+        accepted = []  # the waiver states the recipe's own size: it is unused, hence an error
     if spec.size[0] * size[1] != spec.size[1] * size[0]:
         raise SpecMismatch(
             MismatchKind.SIZE,
@@ -389,11 +389,11 @@ def _match_size(
     return size, list(accepted)
 
 
-# Sentinel-2 and Sentinel-1 have pixels of 10 m (bands of 20 and 60 m theirs); resampled to 20 m, or
-# to 5 m in Web Mercator at 60 degrees north, they are still what a network was trained on.
+# Sentinel-1 and Sentinel-2 have 10 m pixels (some bands 20 or 60 m). Resampled to 20 m, or to 5 m
+# in Web Mercator at 60 degrees north, they still resemble the training data of a network.
 _GROUND: Final = (0.2, 2.5)
-# Pretraining shows a network crops of 20 to 100 % of 264 px at 224 px, SSL4EO-S12's scenes at 56 px
-# are shrunk 4.7 times. An image that is shrunk more than that is a scene, not a window.
+# In pretraining, crops of 20 to 100 % of 264 px are resized to 224 px, and scenes of SSL4EO-S12 are
+# downsampled 4.7 times at 56 px. An image that needs more downsampling is a scene, not a window.
 _SHRINK: Final = 5.0
 _SCALED: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC, Sensor.S2_L1C, Sensor.S2_L2A})
 
@@ -401,7 +401,7 @@ _SCALED: Final = frozenset({Sensor.S1_GRD, Sensor.S1_RTC, Sensor.S2_L1C, Sensor.
 def _match_scale(
     spec: ImageSpec, recipe: Recipe, size: tuple[int, int], waivers: Sequence[Waiver]
 ) -> list[AcceptScale]:
-    """Compare the ground size of pixels, before and after resizing, with the sensor's."""
+    """Compare the ground size of pixels with the sensor's, before and after resizing."""
     if recipe.sensor not in _SCALED or spec.size is None:
         return []
     accepted = [w for w in waivers if isinstance(w, AcceptScale)]
@@ -415,7 +415,7 @@ def _match_scale(
     if shrink > _SHRINK:
         raise SpecMismatch(
             MismatchKind.SCALE,
-            "the image would be shrunk to one input of the network, far below its ground detail",
+            "the image would be downsampled to a single network input and lose most of its detail",
             found=f"{spec.size[0]} x {spec.size[1]} px at {spec.gsd:g} m, as {size[0]} x {size[1]} "
             f"px at {spec.gsd * shrink:.4g} m",
             expected=f"windows of at most {int(size[0] * _SHRINK)} px",
@@ -424,11 +424,11 @@ def _match_scale(
         )
     raise SpecMismatch(
         MismatchKind.SCALE,
-        "the pixels have another size on the ground than the sensor's",
+        "the ground size of the pixels differs from the sensor's",
         found=f"{spec.gsd:g} m",
         expected=f"{own * low:g} to {own * high:g} m, as the bands {' '.join(spec.bands[:3])}"
         f"{' ...' if spec.bands[3:] else ''} of {spec.sensor} have {own:g} m",
-        remedy="resample to the sensor's own pixels, or waive it: "
+        remedy="resample to the pixel size of the sensor, or waive it: "
         'AcceptScale("why") in Python, --force scale of eofm embed',
     )
 
@@ -441,7 +441,7 @@ def resize(
 ) -> Float[Tensor, "b c _ _"]:
     """Resample (B, C, H, W) float pixels to `size`. The only resize of eofm.
 
-    Half-pixel centres; borders repeat the edge. Nearest takes the pixel under the centre.
+    Half-pixel centres; edge pixels are repeated. Nearest uses the pixel under the centre.
     """
     if tuple(pixels.shape[2:]) == size:
         return pixels
@@ -453,7 +453,7 @@ def resize(
 
 
 def to_grid(native: NativeImagery) -> Imagery:
-    """Bring bands at 10, 20 and 60 m to the one grid of the spec, bilinearly, in float32.
+    """Resample bands at 10, 20 and 60 m bilinearly to the grid of the spec, in float32.
 
     Bilinear with half-pixel centres is what SSL4EO-S12's own loaders do (OpenCV
     `INTER_LINEAR_EXACT`).
@@ -484,7 +484,7 @@ def _fill_invalid(
         raise PixelError(
             "an image has no valid pixel",
             where=f"images {empty} of the batch",
-            remedy="leave such windows out",
+            remedy="leave these windows out",
             images=empty,
         )
     kept = torch.where(mask, pixels, 0)
@@ -499,7 +499,7 @@ def normalize(
     shape = (1, -1, 1, 1)
     shift = pixels.new_tensor(normalization.shift).view(shape)
     scale = pixels.new_tensor(normalization.scale).view(shape)
-    out = (pixels - shift).div_(scale)  # the difference is a tensor of its own, and is reused
+    out = (pixels - shift).div_(scale)  # the difference is a new tensor, which is reused
     if normalization.clip:
         out.clamp_(*normalization.clip)
     if normalization.levels:
@@ -508,13 +508,13 @@ def normalize(
 
 
 class Preprocess(nn.Module):
-    """Carries out a `Plan` on batches, on their device.
+    """Applies a `Plan` to batches, on their device.
 
-    The input is left unchanged. A second application is an error, because the output's unit
-    is `model`.
+    The input is not modified. Applying it twice is an error, because the unit of the output is
+    `model`.
 
     Args:
-        plan: What to do.
+        plan: Plan to apply.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -528,7 +528,7 @@ class Preprocess(nn.Module):
         """Return the batch as the network expects it.
 
         Raises:
-            SpecMismatch: If the batch is not of the kind the plan starts from.
+            SpecMismatch: If the batch does not have the source spec of the plan.
             PixelError: If a valid pixel is not finite, or an image has no valid pixel.
         """
         if imagery.spec.unit is Unit.MODEL:
@@ -536,10 +536,10 @@ class Preprocess(nn.Module):
         if imagery.spec != self.plan.source:
             raise SpecMismatch(
                 _difference(imagery.spec, self.plan.source),
-                "this batch is not the kind of pixel the plan was made for",
+                "the spec of this batch is not the one the plan was made for",
                 found=imagery.spec,
                 expected=self.plan.source,
-                remedy="make a plan for it: plan(imagery.spec, recipe)",
+                remedy="make a new plan: plan(imagery.spec, recipe)",
             )
         check_finite(imagery)
         pixels, valid = imagery.pixels, imagery.valid

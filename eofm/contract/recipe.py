@@ -1,8 +1,8 @@
-"""What a network expects (`Recipe`), and the named exceptions to it (`Waiver`).
+"""The input that a network expects (`Recipe`), and named exceptions to it (`Waiver`).
 
-Every weight carries a recipe, saved inside every checkpoint and export; a network that was trained
-on nothing has a default one. `eofm.contract.preprocess.plan` finds the way from a data set's
-`ImageSpec` to a recipe, or raises; `waivers_for` says which exceptions that takes.
+All weights include a recipe, saved in every checkpoint and export; an untrained network has a
+default one. `eofm.contract.preprocess.plan` finds the preprocessing from a data set's `ImageSpec`
+to a recipe, or raises; `waivers_for` returns the exceptions that this requires.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ResizeOrder(Stated):
 
 @dataclass(frozen=True)
 class ResizeRule:
-    """How images come to the recipe's size. The kernel is part of the mathematics.
+    """How images are resized to the recipe's size. The kernel affects the results.
 
     Args:
         kernel: Interpolation kernel.
@@ -82,11 +82,13 @@ class ResizeRule:
         object.__setattr__(self, "kernel", Kernel.parse(self.kernel))
         object.__setattr__(self, "order", ResizeOrder.parse(self.order, "order of resizing"))
         if self.kernel is Kernel.NEAREST and self.antialias:
-            raise SpecError("nearest neighbour has no antialiased form", remedy="antialias=False")
+            raise SpecError(
+                "nearest-neighbour resampling cannot be antialiased", remedy="antialias=False"
+            )
 
 
 class Pooling(Stated):
-    """How tokens become one vector."""
+    """How tokens are pooled to one vector."""
 
     CLS = "cls"
     MEAN = "mean"
@@ -94,7 +96,7 @@ class Pooling(Stated):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a network expects. Every weight carries one; it is saved in every checkpoint.
+    """The input that a network expects, saved with its weights in every checkpoint.
 
     Args:
         sensor: Sensor and product level of the pretraining data.
@@ -103,7 +105,7 @@ class Recipe:
         size: Height and width of the input in pixels.
         normalization: Constants with their source.
         resize: Kernel, antialiasing and order of resizing.
-        pooling: How the tokens become the embedding.
+        pooling: How the tokens are pooled to the embedding.
 
     Raises:
         SpecError: If bands, unit, size or normalization contradict one another.
@@ -124,7 +126,7 @@ class Recipe:
         object.__setattr__(self, "size", stated_size(self.size))
         object.__setattr__(self, "pooling", Pooling.parse(self.pooling))
         if not self.bands or len(set(self.bands)) != len(self.bands):
-            raise SpecError("a recipe names its bands, each once", found=self.bands)
+            raise SpecError("a recipe needs named bands, each once", found=self.bands)
         if self.unit not in UNITS[self.sensor]:
             raise SpecError(
                 f"{self.sensor} is never in unit {self.unit}",
@@ -133,7 +135,7 @@ class Recipe:
             )
         if len(self.normalization.shift) != len(self.bands):
             raise SpecError(
-                "the normalization has another number of bands than the recipe",
+                "the normalization has a different number of bands than the recipe",
                 found=len(self.normalization.shift),
                 expected=len(self.bands),
             )
@@ -141,7 +143,7 @@ class Recipe:
             raise SpecError("size must be positive", found=self.size)
 
     def __repr__(self) -> str:
-        """Return what is expected, without the constants; `to_dict` has all of it."""
+        """Return the recipe without its constants; `to_dict` includes them."""
         height, width = self.size
         return (
             f"Recipe({self.sensor}, {' '.join(self.bands)}, {self.unit}, {height} x {width} px, "
@@ -158,7 +160,7 @@ class Recipe:
         """Read what `to_dict` wrote.
 
         Raises:
-            SpecError: If a key is missing, unknown, or a value is not one of its kind.
+            SpecError: If a key is missing or unknown, or a value has the wrong type.
         """
         expected = {f.name for f in fields(cls)}
         if set(data) != expected:
@@ -196,7 +198,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class FillBand:
-    """Feed a constant for a band the data lack. `value` is in the network's normalised space."""
+    """Use a constant for a band missing from the data. `value` is in normalised units."""
 
     band: str
     value: float
@@ -206,7 +208,7 @@ class FillBand:
         object.__setattr__(self, "band", canonical_band(self.band))
         if not (isinstance(self.value, Real) and math.isfinite(self.value)):
             raise SpecError(
-                "a band is filled with a number",
+                "the fill value of a band must be a number",
                 found=repr(self.value),
                 remedy=f'FillBand("{self.band}", 0.0, "why")',
             )
@@ -214,7 +216,7 @@ class FillBand:
 
 @dataclass(frozen=True)
 class AcceptSensor:
-    """Take imagery of another sensor or product level for the recipe's."""
+    """Accept imagery of another sensor or product level than the recipe's."""
 
     sensor: Sensor
     why: str
@@ -225,7 +227,7 @@ class AcceptSensor:
 
 @dataclass(frozen=True)
 class AcceptSize:
-    """Feed the network another size (height and width in pixels) than it was trained with."""
+    """Use another input size (height and width in pixels) than the network was trained with."""
 
     size: tuple[int, int]
     why: str
@@ -236,16 +238,16 @@ class AcceptSize:
 
 @dataclass(frozen=True)
 class AcceptScale:
-    """Take pixels of another ground size than the sensor's, or shrink an image beyond the limit."""
+    """Accept another pixel size than the sensor's, or downsampling beyond the limit."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class AcceptPixels:
-    """Take pixels that contradict what is stated of them: see `eofm.contract.validity`.
+    """Accept pixels that contradict their stated spec: see `eofm.contract.validity`.
 
-    It speaks of values, which a plan does not know: it may be given where nothing is doubtful.
+    A plan does not depend on pixel values, so this waiver may be given even if it is not needed.
     """
 
     why: str
@@ -253,7 +255,7 @@ class AcceptPixels:
 
 Waiver = FillBand | AcceptSensor | AcceptSize | AcceptScale | AcceptPixels
 
-# Of images that come from a store or a data set: one that is odd does not stop the others.
+# For images of a store or data set, where a single implausible image does not stop the others.
 CHECKED = AcceptPixels("checked when they were packed, or as a set before they were scored")
 
 
@@ -261,12 +263,12 @@ CHECKED = AcceptPixels("checked when they were packed, or as a set before they w
 
 
 def default_recipe(spec: ImageSpec, size: tuple[int, int], pooling: Pooling) -> Recipe:
-    """Return a recipe for a network that was trained on nothing: z-scores by published statistics.
+    """Return a recipe for an untrained network: z-scores with published statistics.
 
     Args:
-        spec: What the images are.
-        size: Of the network's input.
-        pooling: Of its tokens.
+        spec: Specification of the images.
+        size: Size of the network input.
+        pooling: Pooling of the tokens.
     """
     statistics = STATISTICS[DEFAULT_STATISTICS[spec.sensor]].select(spec.bands)
     return Recipe(
@@ -279,8 +281,8 @@ def default_recipe(spec: ImageSpec, size: tuple[int, int], pooling: Pooling) -> 
     )
 
 
-# What `--force` may turn into a waiver. A wrong unit, size or normalisation cannot be forced:
-# no number can be computed from them.
+# Mismatches that `--force` can waive. A wrong unit, size or normalisation cannot be forced,
+# because no meaningful result can be computed.
 FORCEABLE: Final = (MismatchKind.SENSOR, MismatchKind.BANDS)
 FORCED_WHY: Final = "forced on the command line"
 
@@ -291,16 +293,16 @@ def waivers_for(
     granted: Sequence[Waiver] = (),
     forced: Sequence[MismatchKind] = (),
 ) -> tuple[Waiver, ...]:
-    """Return the waivers that `plan(spec, recipe)` needs, as far as there are any.
+    """Return those waivers that `plan(spec, recipe)` needs and that are available.
 
-    A sensor is only ever accepted for another that has bands of the same name: no waiver makes
-    radar of Sentinel-2, or three bands of a photograph those of Sentinel-2.
+    Another sensor is only accepted if it has bands of the same names: no waiver lets Sentinel-2
+    replace radar, or a photograph replace Sentinel-2.
 
     Args:
-        spec: What the images are.
-        recipe: What the network expects.
-        granted: By the task.
-        forced: By the user.
+        spec: Specification of the images.
+        recipe: Recipe of the network.
+        granted: Waivers granted by the task.
+        forced: Kinds of mismatch waived by the user.
     """
     missing = [band for band in recipe.bands if band not in spec.bands]
     if len(missing) == len(recipe.bands):

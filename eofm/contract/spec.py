@@ -1,8 +1,8 @@
-"""What is this image? The vocabulary in which data sets and weights describe pixels.
+"""Specifications of images: sensors, bands, units, normalisation, statistics.
 
-Nothing here touches a pixel. A data set *states* an `ImageSpec`, a weight *states* a
-`Recipe` (`eofm.contract.recipe`), and `plan()` finds the legal path between the two. A unit is
-stated and never inferred from a maximum; a band is named and never numbered.
+Nothing in this module accesses pixels. A data set declares an `ImageSpec`, weights declare a
+`Recipe` (`eofm.contract.recipe`), and `plan()` finds the valid path between the two. Units are
+stated, never inferred from a maximum; bands are identified by name, never by number.
 
 Sensors are Sentinel-1, Sentinel-2, aerial and RGB, with bands, wavelengths, native resolution and
 statistics. Band order is the file order of SSL4EO-S12 (arXiv 2211.07044), which the SoftCon weights
@@ -61,18 +61,18 @@ __all__ = [
 
 
 class Stated(StrEnum):
-    """Words that a user states."""
+    """An enumeration whose members users state by name."""
 
     @classmethod
     def parse(cls, text: str, what: str | None = None) -> Self:
-        """Return the member that a text names.
+        """Return the member with a given name.
 
         Args:
-            text: As a user writes it.
-            what: What it is a word for; without it, the name of the class.
+            text: Name, as a user writes it.
+            what: Noun for the message; by default the name of the class.
 
         Raises:
-            SpecError: If there is none; the message offers the nearest.
+            SpecError: If there is no such member; the message suggests the closest.
         """
         try:
             return cls(text)
@@ -88,7 +88,7 @@ class Stated(StrEnum):
 
     @classmethod
     def _meant(cls, text: str) -> list[Self]:
-        """Return the members that another word can mean: `sentinel-2-l2a`, `S2`, `uint16`."""
+        """Return the members that an alternative name can refer to: `sentinel-2-l2a`, `S2`, `uint16`."""
         word, plain = _letters(text), {_letters(member): member for member in cls}
         word = _OTHER_WORDS.get(word, word)
         if word in plain:
@@ -99,7 +99,7 @@ class Stated(StrEnum):
         return [plain[one] for one in difflib.get_close_matches(word, list(plain), n=1)]
 
 
-# Names of collections, number types and other terms -> the word of eofm, in letters and digits.
+# Names of collections, data types and other terms -> eofm's name, letters and digits only.
 _OTHER_WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("uint16", "int16", "digitalnumber", "digitalnumbers", "counts"), "dn"),
     **dict.fromkeys(("linear", "intensity"), "power"),
@@ -111,7 +111,7 @@ _OTHER_WORDS: Final[Mapping[str, str]] = {
 
 
 def _letters(text: str) -> str:
-    """Return letters and digits in lower case, and `sentinel` as S."""
+    """Return the letters and digits in lower case, with `sentinel` shortened to `s`."""
     return "".join(letter for letter in text.lower() if letter.isalnum()).replace("sentinel", "s")
 
 
@@ -139,14 +139,14 @@ class Unit(Stated):
     UINT8 = "uint8"
     DB = "db"  # 10 log10 of backscatter power
     POWER = "power"  # backscatter power, linear
-    MODEL = "model"  # normalised: what a network expects; never an input of plan()
+    MODEL = "model"  # normalised, as a network expects; never an input of plan()
 
 
 def stated_size(size: Sequence[int]) -> tuple[int, int]:
-    """Return a size as a user states it: two whole numbers, of whatever type they are.
+    """Return a stated size as two ints; any integer type is accepted.
 
     Raises:
-        SpecError: If it is not two whole numbers.
+        SpecError: If the size is not two integers.
     """
     try:
         height, width = map(index, size)
@@ -158,14 +158,14 @@ def stated_size(size: Sequence[int]) -> tuple[int, int]:
 
 
 def stated_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names as a user states them: one text is one name, and not its letters.
+    """Return stated names as a tuple; a single string is one name, not a sequence of letters.
 
     Raises:
-        SpecError: If they are no names, or have no order, as those of a set.
+        SpecError: If they are not strings, or have no order, as in a set.
     """
     if isinstance(names, (set, frozenset)):
         raise SpecError(
-            "bands have an order, and a set has none",
+            "bands have an order, but a set does not",
             found=", ".join(sorted(map(str, names))),
             remedy="state a list, in stored order",
         )
@@ -197,8 +197,8 @@ class Normalization:
     Args:
         shift: Per band, in the unit of the recipe that carries it.
         scale: Per band, positive.
-        source: Where the constants come from. Mandatory: constants of unknown origin are how
-            published scores became incomparable.
+        source: Origin of the constants. Mandatory, because constants of unknown origin have made
+            published scores incomparable.
         clip: Lower and upper bound after scaling.
         levels: Number of steps of a quantisation of [0, 1] that truncates, as a cast to an
             integer type does: 255 stands for `uint8(255 y) / 255`. Needs `clip=(0, 1)`.
@@ -215,7 +215,7 @@ class Normalization:
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        # constants that were given as lists; a plan is kept by what it is made of
+        # constants may be given as lists, but plans are cached by their contents
         object.__setattr__(self, "shift", tuple(self.shift))
         object.__setattr__(self, "scale", tuple(self.scale))
         if len(self.shift) != len(self.scale) or not self.shift:
@@ -256,12 +256,12 @@ class Normalization:
         Args:
             mean: Per band.
             std: Per band.
-            source: Where the statistics come from.
-            quantise: Keep the 8-bit cast of the original. False leaves it out.
+            source: Origin of the statistics.
+            quantise: Whether to keep the 8-bit cast of the original.
         """
         if len(mean) != len(std):
             raise SpecError(
-                "one mean and one std per band are needed",
+                "statistics need one mean and one std per band",
                 found=f"{len(mean)} means, {len(std)} stds",
             )
         shift = tuple(float(m) - 2 * float(s) for m, s in zip(mean, std, strict=True))
@@ -276,7 +276,7 @@ class Normalization:
         return cls((0.0,) * bands, (float(by),) * bands, source, clip=clip)
 
     def __repr__(self) -> str:
-        """Return the rule without its constants; `spec_key` of a spec has all of them."""
+        """Return the rule without its constants; `spec_key` includes them."""
         clip = "" if self.clip is None else f", clipped to {self.clip[0]:g}..{self.clip[1]:g}"
         levels = f", {self.levels} levels" if self.levels else ""
         return (
@@ -297,18 +297,18 @@ class Normalization:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a data set says of its images. Equal specs mean: the same kind of pixel.
+    """The kind of images in a data set. Equal specs mean the same kind of pixel.
 
-    Sensor and unit may be given as words, `ImageSpec("s2-l2a", bands, "dn", None, 10.0)`, and bands
-    and size as lists: what the spec holds is of one type all the same.
+    Sensor and unit can be given by name, `ImageSpec("s2-l2a", bands, "dn", None, 10.0)`, and bands
+    and size as lists; they are converted to the types below.
 
     Args:
         sensor: Sensor and product level.
         bands: Canonical band names in stored order (`eofm.contract.spec` lists them).
         unit: Unit of the values.
-        size: Height and width in pixels, or None where images differ.
+        size: Height and width in pixels, or None if images differ.
         gsd: Ground sample distance of the grid in metres.
-        normalization: The rule already applied to the pixels; only with `unit=model`.
+        normalization: Normalisation already applied to the pixels; only with `unit=model`.
 
     Raises:
         SpecError: If there is no such sensor or unit, the bands are empty or repeated, the unit is
@@ -336,15 +336,15 @@ class ImageSpec:
                 f"{self.sensor} is never in unit {self.unit}",
                 found=self.unit,
                 expected=" | ".join(sorted(UNITS[self.sensor])),
-                remedy="state the unit the files are in; convert them if it is another",
+                remedy="state the unit of the files; convert them if it is a different one",
             )
         if (self.unit is Unit.MODEL) != (self.normalization is not None):
             raise SpecError(
-                "unit 'model' and a normalization belong together",
+                "unit 'model' requires a normalization, and vice versa",
                 found=f"unit={self.unit}, normalization={self.normalization}",
             )
         if self.normalization and len(self.normalization.shift) != len(self.bands):
-            raise SpecError("the normalization has another number of bands", found=self.bands)
+            raise SpecError("the normalization has a different number of bands", found=self.bands)
         if self.size is not None and min(self.size) < 1:
             raise SpecError("size must be positive", found=self.size)
         if not (isinstance(self.gsd, Real) and 0 < self.gsd < math.inf):
@@ -364,13 +364,13 @@ class ImageSpec:
 
 
 def spec_key(spec: ImageSpec) -> str:
-    """Return every field of a spec, letter by letter: what caches are keyed by.
+    """Return the cache key of a spec: the text of all of its fields.
 
     Specs that differ in one constant of their normalisation have different keys. The text is the
-    one that `repr` returned in version 0.1, so that caches of that version are still found.
+    `repr` of version 0.1, so that caches of that version are still found.
 
     Args:
-        spec: Of any kind.
+        spec: Any spec.
     """
     return _fields(spec)
 
@@ -388,11 +388,11 @@ def _fields(value: ImageSpec | Normalization) -> str:
 
 @dataclass(frozen=True)
 class Band:
-    """One band: canonical name, the words for it, centre wavelength in nm, native GSD in m.
+    """One band: canonical name, other names, central wavelength in nm, native GSD in m.
 
-    The words are the common names of the STAC extension `eo` (2.0), the names of ESA's and USGS's
+    The other names are the common names of the STAC extension `eo` (2.0), the names of ESA's and USGS's
     product guides (HLS: `NIR_Narrow`) and of Google Earth Engine (`Red Edge 4`), in lower case
-    without separators. A word may belong to several bands; it then names none of them.
+    without separators. A name shared by several bands is ambiguous.
     """
 
     name: str
@@ -444,15 +444,15 @@ SENSOR_BANDS: Final[Mapping[Sensor, tuple[str, ...]]] = {
 # --------------------------------------------------------------------------------- names
 
 _CODE: Final = re.compile(r"(?:b|band)(?:0?([1-9])|(1[0-2])|0?(8a))")
-# What products write around the name of a band: resolution, wavelength, platform and level,
-# calibration, composite, date and tile. Statistics that are no measurement (std, count) are not
-# among it, nor is an index: `B8_B4` stays a name that nobody knows.
+# Prefixes and suffixes of band names in products: resolution, wavelength, platform and level,
+# calibration, composite, date and tile. Not included are statistics that are not measurements (std,
+# count) and indices, so that `B8_B4` remains an unknown name.
 _WAVELENGTH: Final = re.compile(
     r"(?:(?:central |centre |center )?wavelength)?[\s:=]*(?<![\d.])(\d+(?:\.\d+)?)\s*"
     r"(nm|nanomet(?:er|re)s?|um|\u03bcm|micromet(?:er|re)s?|microns?)(?![a-z])"
 )
-# From the lowest to the highest centre that products state, in nm: nominal (443, 490, 842, 1375),
-# and those of Sentinel-2A, B and C (S2-SRF, COPE-GSEG-EOPG-TN-15-0007).
+# Range of the central wavelengths stated in products, in nm: nominal (443, 490, 842, 1375), and
+# those of Sentinel-2A, B and C (S2-SRF, COPE-GSEG-EOPG-TN-15-0007).
 _CENTRES: Final[Mapping[str, tuple[float, float]]] = {
     "B01": (442, 445),
     "B02": (489, 497),
@@ -468,7 +468,7 @@ _CENTRES: Final[Mapping[str, tuple[float, float]]] = {
     "B11": (1609.5, 1615),
     "B12": (2185, 2203),
 }
-_COUNTED: Final = re.compile(r"band\W+\d+\W*")  # as GDAL numbers bands
+_COUNTED: Final = re.compile(r"band\W+\d+\W*")  # GDAL's default names
 _AROUND: Final = re.compile(
     r"\d{1,3}m|raw|sentinel[12]?[abc]?|s[12][abc]?|msi(l1c|l2a)?|l1c|l2a|grd|rtc|iw|hls|s30|sr|toa|boa"
     r"|reflectance|backscatter|(sigma|gamma)0?|linear|power|db|median|mean|medoid|mosaic|composite"
@@ -482,21 +482,21 @@ _INDEX: Final = re.compile(
     re.IGNORECASE,
 )
 _PLATFORM: Final = re.compile(r"\bsentinel[ _-]?([12][abc]?)(?=[^a-z0-9]|$)")
-# The bands of Landsat's collection 2: its SR_B5 is near infrared, and B05 is none.
+# Bands of Landsat Collection 2, where SR_B5 is near infrared, not B05.
 _LANDSAT: Final = re.compile(r"(?<![a-z])S[RT]_B\d", re.IGNORECASE)
 _SEPARATOR: Final = re.compile(r"[^a-z0-9]+")
 
 
 @lru_cache(maxsize=8192)
 def band_candidates(name: str, sensor: Sensor | None = None) -> tuple[str, ...]:
-    """Return the bands that a name can mean: none if it is unknown, several if it is ambiguous.
+    """Return the bands that a name can refer to: none if unknown, several if ambiguous.
 
-    Upper and lower case, leading zeros and separators do not count, nor does what products write
-    around a name. Where it holds several words, as in `B04 - Red`, all of them have to agree.
+    Case, leading zeros, separators and the usual prefixes and suffixes of products are ignored. If
+    a name consists of several words, as in `B04 - Red`, all of them must agree.
 
     Args:
-        name: As a file, a product or a user spells it.
-        sensor: Whose bands; None for those of every sensor.
+        name: Band name, as spelled in a file or product or by a user.
+        sensor: Sensor of the bands; None for all sensors.
 
     >>> [band_candidates(n, Sensor.S2_L2A) for n in ("b4", "nir08", "S2_B8a_20m", "Band 4 (665 nm)")]
     [('B04',), ('B8A',), ('B8A',), ('B04',)]
@@ -533,10 +533,10 @@ def without_image_index(name: str) -> str:
 
 
 def stated_nanometres(name: str) -> float | None:
-    """Return the wavelength that the name of a band states, or None.
+    """Return the wavelength in nm that a band name states, or None.
 
     Args:
-        name: As a file spells it: `442.7 Nanometers` and `0.665 um`, as of ENVI, `B4 (665 nm)`.
+        name: Band name: `442.7 Nanometers` or `0.665 um` (ENVI), `B4 (665 nm)`.
     """
     found = _WAVELENGTH.findall(name.casefold())
     if len(found) != 1:
@@ -546,17 +546,17 @@ def stated_nanometres(name: str) -> float | None:
 
 
 def _fitting(name: str, bands: tuple[str, ...]) -> frozenset[str]:
-    """Return the bands whose centre is the wavelength that a name states."""
+    """Return the bands whose central wavelength is the one stated in a name."""
     stated = stated_nanometres(name)
     if stated is None:
         return frozenset()
-    nanometres = round(stated, 3)  # micrometres are no exact fractions
+    nanometres = round(stated, 3)  # micrometres are not exact in binary
     inside = (b for b, (low, high) in _CENTRES.items() if low <= nanometres <= high)
     return frozenset(inside) & frozenset(bands)
 
 
 def _agreeing(parts: tuple[str, ...], bands: tuple[str, ...]) -> frozenset[str]:
-    """Return what all words of a name can mean, a word being one part or several of them."""
+    """Return the bands that fit all words of a name; a word is one part or several."""
     if not parts:
         return frozenset()
     found = _meant(parts, bands)
@@ -568,9 +568,9 @@ def _agreeing(parts: tuple[str, ...], bands: tuple[str, ...]) -> frozenset[str]:
 
 
 def _meant(parts: tuple[str, ...], bands: tuple[str, ...]) -> frozenset[str]:
-    """Return what parts that are one word can mean: `band` and `4`, but not `b1` and `1`."""
+    """Return the bands that parts joined to one word can mean: `band`, `4`, but not `b1`, `1`."""
     if any(a[-1].isdecimal() and b[0].isdecimal() for a, b in pairwise(parts)):
-        return frozenset()  # Earth Engine calls the B1 of a second image B1_1
+        return frozenset()  # in Earth Engine, B1_1 is the B1 of a second image
     word = "".join(parts)
     code = _CODE.fullmatch(word)
     if code:
@@ -585,7 +585,7 @@ _NUMBER: Final = re.compile(
 )
 _EARTH_ENGINE: Final = re.compile(r"B(?:[1-9]|1[0-2])")
 _OF_AN_IMAGE: Final = re.compile(r"(.+)[ _.-]\d{1,2}")
-# What SNAP calls bands that are no calibrated backscatter on the ground.
+# SNAP's names of bands that are not calibrated backscatter.
 _UNCALIBRATED: Final = re.compile(
     r"(?:.*[^A-Z])?(?:amplitude|intensity|phase|beta0?|i|q)_(?:V[VH]|H[HV])(?:[^A-Z].*)?",
     re.IGNORECASE,
@@ -593,17 +593,17 @@ _UNCALIBRATED: Final = re.compile(
 
 
 def is_uncalibrated(name: str) -> bool:
-    """Return whether a name is that of a radar band before calibration: `Amplitude_VV`, `i_VV`."""
+    """Return whether a name is that of an uncalibrated radar band: `Amplitude_VV`, `i_VV`."""
     return _UNCALIBRATED.fullmatch(name.strip()) is not None
 
 
 def are_numbers(names: Sequence[str]) -> bool:
-    """Return whether names only count from 1 on: `Band 1`, `Band 2` as GDAL writes, `band_1`, `b1`.
+    """Return whether names are consecutive numbers from 1: `Band 1`, `Band 2` (GDAL), `band_1`, `b1`.
 
-    `B01` is no number but a name. So is a `B1` that stands alone; of several, see `are_codes`.
+    `B01` is a band name, not a number, and so is a single `B1`; for several, see `are_codes`.
 
     Args:
-        names: Of all bands of an image that hold a measurement, in stored order.
+        names: Names of all bands of an image that contain a measurement, in stored order.
     """
     if len(names) == 1 and are_codes(names):
         return False
@@ -611,30 +611,30 @@ def are_numbers(names: Sequence[str]) -> bool:
 
 
 def number_in(name: str) -> int | None:
-    """Return the number of a name that is nothing else, `Band 4`, `b4`; None of any other."""
+    """Return the number in a name that consists of nothing else, `Band 4`, `b4`; otherwise None."""
     match = _NUMBER.fullmatch(name.strip())
     return int(match[1] or match[2]) if match else None
 
 
 def are_codes(names: Sequence[str]) -> bool:
-    """Return whether all names are spelled as Earth Engine spells the bands of Sentinel-2: `B1`.
+    """Return whether all names have Earth Engine's spelling of Sentinel-2 bands: `B1`.
 
-    Where they count as well, `B1 B2 B3 B4`, they can be either, and only a statement tells.
+    If they are also consecutive, `B1 B2 B3 B4`, they are ambiguous and have to be stated.
 
     Args:
-        names: Of bands.
+        names: Band names.
     """
     return all(_EARTH_ENGINE.fullmatch(name.strip()) for name in names)
 
 
 def without_image_number(name: str, sensor: Sensor | None = None) -> str | None:
-    """Return the band that stands before a number which is no part of it, or None.
+    """Return the band before an image number that follows its name, or None.
 
-    Earth Engine's joins and `addBands` number the bands of further images so.
+    Earth Engine's joins and `addBands` append such numbers to the bands of further images.
 
     Args:
-        name: As a file or a product spells it.
-        sensor: Whose bands; None for those of every sensor.
+        name: Band name, as spelled in a file or product.
+        sensor: Sensor of the bands; None for all sensors.
 
     >>> without_image_number("B1_1", Sensor.S2_L2A), without_image_number("Band_1")
     ('B01', None)
@@ -643,18 +643,18 @@ def without_image_number(name: str, sensor: Sensor | None = None) -> str | None:
         return None
     found: tuple[str, ...] = ()
     match = _OF_AN_IMAGE.fullmatch(name.strip())
-    while match and not found:  # B1_1_2 where images were joined twice
+    while match and not found:  # B1_1_2 if images were joined twice
         found = band_candidates(match[1], sensor)
         match = _OF_AN_IMAGE.fullmatch(match[1])
     return found[0] if len(found) == 1 else None
 
 
 def counterparts(band: str, sensor: Sensor) -> tuple[str, ...]:
-    """Return the bands of a sensor that share a word with a band of another: B04 for R.
+    """Return the bands of a sensor that share a name with a band of another: B04 for R.
 
     Args:
         band: Canonical name.
-        sensor: Whose bands.
+        sensor: Sensor of the returned bands.
 
     >>> counterparts("N", Sensor.S2_L2A), counterparts("VV", Sensor.S2_L2A)
     (('B08',), ())
@@ -667,12 +667,12 @@ def canonical_band(name: str, sensor: Sensor | None = None) -> str:
     """Return the canonical name of a band: `B1`, `b01`, `coastal` and `S2_B01_60m` are `B01`.
 
     Args:
-        name: As a file, a product or a user spells it.
-        sensor: Whose words count: `red` is B04 of Sentinel-2 and R of an aerial image. A name that
-            only bands of other sensors have is theirs.
+        name: Band name, as spelled in a file or product or by a user.
+        sensor: Sensor whose names take precedence: `red` is B04 of Sentinel-2, but R of an aerial
+            image. Names that only other sensors use are accepted too.
 
     Raises:
-        SpecError: If no band has that name, or several have; the message offers what it can mean.
+        SpecError: If no band or several bands have that name; the message lists the candidates.
     """
     found = band_candidates(name, sensor) or band_candidates(name)
     if len(found) == 1:
@@ -682,7 +682,7 @@ def canonical_band(name: str, sensor: Sensor | None = None) -> str:
             f"{name!r} can mean several bands",
             found=name,
             expected=", ".join(found),
-            remedy=f"name the one that is meant, as in {found[0]!r}",
+            remedy=f"use the name of one of them, such as {found[0]!r}",
         )
     before = without_image_number(name, sensor) or without_image_number(name)
     if before is not None:
@@ -690,20 +690,20 @@ def canonical_band(name: str, sensor: Sensor | None = None) -> str:
             f"{name!r} is a band of one of several images",
             found=name,
             expected="bands of one image",
-            remedy=f"name it {before!r}, if its image is the one that is wanted",
+            remedy=f"use {before!r} instead, if it belongs to the intended image",
         )
     if is_uncalibrated(name):
         raise SpecError(
-            f"{name!r} is no calibrated backscatter",
+            f"{name!r} is not calibrated backscatter",
             found=name,
             expected="sigma0 or gamma0 of VV and VH",
-            remedy="calibrate the product first, as SNAP does",
+            remedy="calibrate the product first, for example with SNAP",
         )
     bands = SENSOR_BANDS[sensor] if sensor else tuple(BANDS)
     near = difflib.get_close_matches(name.upper(), bands, n=1)
     near = near or difflib.get_close_matches(name.lower(), _words(bands), n=1)
     raise SpecError(
-        f"no band is called {name!r}",
+        f"there is no band {name!r}",
         found=name,
         expected=", ".join(bands),
         remedy=f"did you mean {near[0]!r}?" if near else None,
@@ -719,9 +719,8 @@ def canonical_bands(names: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
     """Return canonical names, checked to be bands of `sensor`, each once.
 
     Args:
-        names: As a user states them. One text is taken for one name, not for its letters; with
-            commas, for several.
-        sensor: Whose bands.
+        names: Names, as a user states them. A single string is one name, or with commas, several.
+        sensor: Sensor of the bands.
 
     Raises:
         SpecError: If a name is unknown, ambiguous, repeated, or not a band of the sensor, or the
@@ -738,13 +737,13 @@ def canonical_bands(names: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
             "bands are stated by name",
             found=names,
             expected=", ".join(SENSOR_BANDS[sensor]),
-            remedy="leave them out to read what there is, or name them, as in "
+            remedy="omit the argument to read all bands, or list names, as in "
             f"bands={[SENSOR_BANDS[sensor][0]]}",
         )
     return _canonical_bands(tuple(names), sensor)
 
 
-@lru_cache(maxsize=1024)  # a data set has few lists of bands, and asks for each file
+@lru_cache(maxsize=1024)  # a data set has few band lists, and calls this for every file
 def _canonical_bands(names: tuple[str, ...], sensor: Sensor) -> tuple[str, ...]:
     bands = tuple(canonical_band(name, sensor) for name in names)
     foreign = [b for b in bands if b not in SENSOR_BANDS[sensor]]
@@ -755,7 +754,7 @@ def _canonical_bands(names: tuple[str, ...], sensor: Sensor) -> tuple[str, ...]:
             f"these are not bands of {sensor}, each once",
             found=", ".join(names),
             expected=", ".join(SENSOR_BANDS[sensor]),
-            remedy=f"name them as {sensor} does: {' '.join(own)}"
+            remedy=f"use the band names of {sensor}: {' '.join(own)}"
             if foreign and len(set(own)) == len(bands)
             else None,
         )
@@ -773,7 +772,7 @@ class Statistics:
         bands: Canonical band names.
         mean: Per band.
         std: Per band.
-        source: Repository, paper or split they were taken from.
+        source: Repository, paper or split of origin.
     """
 
     name: str
@@ -800,7 +799,7 @@ class Statistics:
                 f"statistics {self.name!r} do not cover every band",
                 found=", ".join(self.bands),
                 expected=", ".join(bands),
-                remedy=f"choose others, or leave out {', '.join(missing)}",
+                remedy=f"choose other statistics, or leave out {', '.join(missing)}",
             )
         index = [self.bands.index(b) for b in bands]
         return Statistics(

@@ -14,8 +14,8 @@ they open no file and never infer a unit. They answer two questions.
   0 does not remove a pixel measured in other bands. A resolution with a single band is not judged
   by itself if others have several; if each has one, all are judged together.
 
-*Plausible* (`find_doubts`). Tests for values that contradict the stated sensor and unit, whatever
-the scenery. In order:
+*Plausible* (`find_doubts`). Tests for values that contradict the stated sensor and unit, regardless
+of the scene content. In order:
 
 ====================  ===========================================================================
 number type           8-bit integers stated as digital numbers of Sentinel-2
@@ -25,13 +25,13 @@ dead band             all 0, or constant over an image of at least 100 x 100 pix
 copied band           the same values as another band in every pixel
 normalised            every band from exactly 0 to exactly 1, in reflectance or power
 radar                 sign of dB and power, in one band or all; integers; VV darker than VH
-stretched             whole numbers in the steps of a stretch to 16 bits, as of 65535 / 10000
+stretched             integers spaced as after a stretch to 16 bits, such as by 65535 / 10000
 range                 99th percentile of all bands outside the range of the unit; more than 1 %
-                      impossible; land, brightest in the infrared, below 256 in digital numbers;
+                      impossible; digital numbers below 256 over land (brightest in the infrared);
                       mean VH above -3 dB
 mixed units           a band of fractions below 1 among bands of digital numbers
-8-bit numbers         Level-1C darker in B01 or B02 than the sky radiance
-band order            Level-1C whose darkest band by far is not B10: EuroSAT files hold B8A last
+8-bit numbers         Level-1C darker in B01 or B02 than the atmospheric path radiance
+band order            Level-1C whose darkest band by far is not B10: EuroSAT files store B8A last
 offset                +1000 of processing baseline 04.00, stated and absent or present and unstated
 ====================  ===========================================================================
 
@@ -266,13 +266,13 @@ class Doubt:
     """Why the values of an image contradict its stated sensor or unit.
 
     Args:
-        problem: One sentence, the same for every image with this fault.
+        problem: One sentence, identical for all images with this fault.
         found: The number found.
         expected: The range or value expected for the statement.
         remedy: What to do.
         instead: The unit that would fit these values, if there is one.
         band: The band concerned, if it is a single one.
-        image: Number of the image within its batch.
+        image: Index of the image within its batch.
         value: The undeclared nodata value.
     """
 
@@ -299,16 +299,16 @@ _RANGE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.POWER: (1e-5, 100),
     Unit.DB: (-40, 40),
 }
-# Digital numbers of dark water are below 255, as 8-bit values, reflectance in per cent and radiance
-# are. Water is brightest in the visible; land is so in the infrared, and not so dark: in 8,611
+# Digital numbers of dark water are below 255, like 8-bit values, reflectance in per cent and
+# radiance. But water is brightest in the visible, and land in the infrared and less dark: in 8,611
 # windows of 16 and 32 pixels of real land the 99th percentile of all bands is 1,414 or more.
 _DARKEST_LAND: Final = 256.0
-_FEW_IMPOSSIBLE: Final = 0.01  # of the values, below the least that the unit can have
+_FEW_IMPOSSIBLE: Final = 0.01  # of the values, below the minimum of the unit
 _VISIBLE: Final = frozenset({"B02", "B03", "B04"})
 _INFRARED: Final = frozenset({"B06", "B07", "B08", "B8A", "B09", "B11", "B12"})
 # Molecules alone scatter about 0.09 and 0.06 of the light at 443 and 490 nm back to a satellite
 # (optical thickness 0.236 and 0.156 at sea level: Bodhaine et al. 1999, J. Atmos. Oceanic Technol.
-# 16, 1854). Half of the smaller is left for high plateaus. EuroSAT's darkest tile has 0.09 in B01.
+# 16, 1854). The limit is half of the smaller, for high plateaus; EuroSAT's darkest tile has 0.09.
 _SKY_DN: Final = 300.0
 _SKY_BANDS: Final = ("B01", "B02")
 _B10_DARK: Final = 500.0
@@ -328,7 +328,7 @@ def contradiction(values: Values, spec: ImageSpec) -> Doubt | None:
 
 
 def _quantile(ordered: Float[Tensor, " n"], share: float) -> float:
-    """Return a quantile of sorted values, the nearest of them."""
+    """Return a quantile of sorted values, without interpolation."""
     return float(ordered[round(share * (len(ordered) - 1))])
 
 
@@ -338,11 +338,11 @@ def _is_whole(values: Shaped[Tensor, "*s"]) -> bool:
 
 
 def _changes(values: Float[Tensor, " n"]) -> int:
-    """Return how many different values there are beside the least."""
+    """Return the number of distinct values other than the smallest."""
     return int(values.sort().values.diff().count_nonzero())
 
 
-_DIFFERENT: Final = 8  # numbers; no more than these are whole by chance
+_DIFFERENT: Final = 8  # distinct values; fewer can be integers by chance
 
 # Viewers stretch values to the range of 16-bit files, which leaves gaps between the stored values:
 # Copernicus Browser and EO Browser store 65535 for a reflectance of 1, and digital numbers are 1e-4
@@ -404,16 +404,16 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
     below = float((flat < least).float().mean())
     if below > _FEW_IMPOSSIBLE:  # of one value only, it would be undeclared nodata
         return Doubt(
-            f"the values are not of the size that unit {spec.unit} has",
+            f"the values are not in the range of unit {spec.unit}",
             f"{below:.0%} of the values below {least:g}",
             f"{least:g} and more",
-            "use the values before they were normalised, or state the unit they are in",
+            "use the values from before normalisation, or state their actual unit",
         )
     if spec.unit is Unit.POWER and _is_whole(flat) and _changes(flat) >= _DIFFERENT:
         return Doubt(
-            "linear backscatter is no whole number",
+            "linear backscatter is not an integer",
             f"whole numbers up to {float(flat.max()):g}",
-            "fractions, of most surfaces below 1",
+            "fractions, below 1 for most surfaces",
             _CALIBRATE,
         )
     if low <= top <= high:
@@ -426,20 +426,20 @@ def _range(values: Values, spec: ImageSpec) -> Doubt | None:
             )
         return None
     return Doubt(
-        f"the values are not of the size that unit {spec.unit} has",
+        f"the values are not in the range of unit {spec.unit}",
         f"99th percentile of all bands {top:.4g}",
         f"{low:g} to {high:g}",
-        "use the values before they were scaled, or state the unit they are in",
+        "use the values from before scaling, or state their actual unit",
     )
 
 
-# Reflectance is at most 3, and mostly below 1. Digital numbers of dark water are of that size too,
-# but whole; resampled, they lie between whole numbers, and other bands are not much brighter, as
-# they are than a reflectance. B10 is the one band that is 0 and 1 over dry air, whatever the others
-# are: resampled, some pixels of it are near 1, as no cirrus is in reflectance.
+# Reflectance is at most 3, and mostly below 1. Digital numbers of dark water can be that small too,
+# but are integers. After resampling they are fractional, but then the other bands are small too,
+# unlike next to a band in reflectance. Only B10 is 0 and 1 (over dry air) while other bands are
+# large; after resampling, some of its pixels are near 1, which cirrus never reaches in reflectance.
 _BRIGHTEST_FRACTION: Final = 3.0
 _BRIGHTEST_CIRRUS: Final = 0.5
-_BRIGHTER: Final = 20.0  # no band is so much brighter than all others
+_BRIGHTER: Final = 20.0  # no band exceeds all others by such a factor
 
 
 def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
@@ -457,10 +457,10 @@ def _mixed(values: Values, spec: ImageSpec) -> Doubt | None:
         if 2 * int((ordered != ordered.round()).sum()) > len(ordered):
             added = " and add 1000" if spec.unit is Unit.DN_OFFSET1000 else ""
             return Doubt(
-                "a band is in another unit than the other bands",
-                f"{band} holds fractions up to {float(ordered[-1]):.4g}",
-                f"numbers of the size that unit {spec.unit} has",
-                f"write all bands in one unit: multiply {band} by 10,000{added}, or export it anew",
+                "one band is in a different unit than the others",
+                f"{band} contains fractions up to {float(ordered[-1]):.4g}",
+                f"values in the range of unit {spec.unit}",
+                f"write all bands in one unit: multiply {band} by 10,000{added}, or re-export it",
                 band=band,
             )
     return None
@@ -477,13 +477,13 @@ def _is_land(values: Values) -> bool:
 def _sky(values: Values, spec: ImageSpec) -> Doubt | None:
     """Find Level-1C darker in the blue than Rayleigh scattering allows: 8-bit renderings."""
     if spec.sensor is not Sensor.S2_L1C or spec.unit not in {Unit.DN, Unit.REFLECTANCE}:
-        return None  # of a stated offset the darkest pixels tell
+        return None  # a stated offset is tested on the darkest pixels
     for band in _SKY_BANDS:
         if band in values:
             level = _quantile(values[band], 0.5) / PER_DN[spec.unit]
             if level < _SKY_DN:
                 return Doubt(
-                    "Level-1C is never so dark in the blue: the sky itself is brighter",
+                    "Level-1C is never this dark in the blue: the atmosphere alone is brighter",
                     f"median of {band} {level:.0f}, as digital number",
                     f"above {_SKY_DN:.0f}",
                     "check the unit and the order of the bands; an 8-bit rendering, or Level-2A, "
@@ -503,10 +503,10 @@ def _order(values: Values, spec: ImageSpec) -> Doubt | None:
     if level["B10"] <= _B10_DARK or level[darkest] >= 0.5 * level["B10"]:
         return None
     return Doubt(
-        "these bands are not in the stated order: B10 is not the dark one",
+        "the bands are not in the stated order: B10 is not the darkest",
         f"median of B10 {level['B10']:.0f}, of {darkest} {level[darkest]:.0f}",
         "B10 the darkest band of Level-1C",
-        "state the bands in stored order; EuroSAT's files hold B8A last: B01 B02 B03 B04 B05 B06 "
+        "state the bands in stored order; EuroSAT's files store B8A last: B01 B02 B03 B04 B05 B06 "
         "B07 B08 B09 B10 B11 B12 B8A",
         band="B10",
     )
@@ -562,8 +562,8 @@ def _offset_traces(values: Values, sensor: Sensor, *, stated: bool) -> tuple[str
     if not (least <= below <= most and above <= highest):
         return "", "", None
     return (
-        f"the darkest pixels of all {len(values)} bands lie between {below:.0f} and {above:.0f}",
-        f"below {least:.0f} in one band at least",
+        f"the darkest pixels of all {len(values)} bands are between {below:.0f} and {above:.0f}",
+        f"below {least:.0f} in at least one band",
         min(darkest, key=lambda name: darkest[name]),
     )
 
@@ -587,28 +587,28 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     flat = torch.cat(list(values.values()))
     negative = float((flat < 0).float().mean())
     if spec.unit is Unit.DB and negative < 0.5:
-        counted = _is_whole(flat)  # power is no whole number either
+        counted = _is_whole(flat)  # power is not integer either
         return Doubt(
-            "backscatter in dB is mostly negative, and these values are not",
+            "backscatter in dB is mostly negative, but these values are not",
             f"{negative:.0%} of the values below 0",
             "more than half",
-            _CALIBRATE if counted else "state the unit, if the files hold linear backscatter",
+            _CALIBRATE if counted else "if the files contain linear backscatter, state the unit",
             instead=None if counted else Unit.POWER,
         )
     if spec.unit is Unit.POWER and negative > 0.01:
         return Doubt(
-            "linear backscatter is positive, and these values are not",
+            "linear backscatter is positive, but these values are not",
             f"{negative:.0%} of the values below 0",
             "none",
-            "state the unit, if the files hold decibels",
+            "if the files contain decibels, state the unit",
             instead=Unit.DB,
         )
     # a city can be bright in VV, but every speckled image in decibels has values below 0
     positive = [band for band, v in values.items() if float(v[0]) >= 0]
     if spec.unit is Unit.DB and positive and len(values) > 1:
         return Doubt(
-            "a band is in another unit than the other bands",
-            f"{positive[0]} is nowhere below 0",
+            "one band is in a different unit than the others",
+            f"{positive[0]} is never below 0",
             "decibels, mostly negative",
             f"write all bands in one unit: {positive[0]} as 10 log10 of its values, if they are "
             "linear",
@@ -616,15 +616,15 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
         )
     if spec.unit is Unit.DB and _is_whole(flat):
         return Doubt(
-            "backscatter was read through an integer type",
+            "backscatter was converted to an integer type",
             "whole decibels only",
             "fractions",
-            "read the files as float32, or state their scale in their scale and offset tags",
+            "read the files as float32, or write the scale to their scale and offset tags",
         )
     level = {band: float(v.mean()) for band, v in values.items()}
     if {"VV", "VH"} <= set(level) and _above(level["VH"], level["VV"], spec.unit):
         return Doubt(
-            "VH is darker than VV on nearly every surface, and here it is brighter",
+            "VH is brighter than VV, although it is darker on nearly every surface",
             f"mean VV {level['VV']:.3g}, mean VH {level['VH']:.3g}",
             "VV above VH",
             "state the bands in stored order, VH VV",
@@ -632,26 +632,26 @@ def _radar(values: Values, spec: ImageSpec) -> Doubt | None:
     return None
 
 
-# Ten times the brightest window of 16 pixels of real imagery at hand (-12.8 dB, TerraMesh).
+# Ten times the brightest 16-pixel window in the real imagery tested (-12.8 dB, TerraMesh).
 _BRIGHTEST_VH: Final[Mapping[Unit, float]] = {Unit.DB: -3.0, Unit.POWER: 0.5}
 
 
 def _too_bright(values: Values, spec: ImageSpec) -> Doubt | None:
-    """Find radar values that were scaled for a network or a picture, by the level of VH."""
+    """Find radar values that were scaled for a network or for display, by the mean of VH."""
     level = float(values["VH"].mean()) if "VH" in values else -math.inf
     if spec.unit not in _BRIGHTEST_VH or level <= _BRIGHTEST_VH[spec.unit]:
         return None
     return Doubt(
-        f"the values are not of the size that unit {spec.unit} has",
+        f"the values are not in the range of unit {spec.unit}",
         f"mean VH {level:.3g}",
         f"below {_BRIGHTEST_VH[spec.unit]:.3g}",
-        "use calibrated backscatter, before it was scaled for a network or a picture",
+        "use calibrated backscatter, from before scaling for a network or for display",
     )
 
 
 # -------------------------------------------------------------- impossible values and dead bands
 
-# Limits of possible values, by unit. Level-2A goes down to -1000 after subtraction of the offset;
+# Physical limits of values, by unit. Level-2A can be as low as -1000 without the offset;
 # Sentinel-2 products mark saturation by 65535 in single bands. Calm water and radar shadow reach
 # -40 dB (-37.3 in BigEarthNet).
 _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
@@ -662,9 +662,9 @@ _IMPOSSIBLE: Final[Mapping[Unit, tuple[float, float]]] = {
     Unit.POWER: (NO_POWER, 1e6),
     Unit.DB: (-80.0, 100.0),
 }
-_FILLS_DN: Final = (65_535.0, 32_767.0)  # in every band: the largest of uint16 and of int16
+_FILLS_DN: Final = (65_535.0, 32_767.0)  # if in every band: maxima of uint16 and int16
 
-_UNDECLARED: Final = "a value that no measurement takes marks pixels as nodata, and is not declared"
+_UNDECLARED: Final = "a fill value marks pixels as nodata, but is not declared"
 _ONE_VALUE: Final = 0.9  # smallest share of one nodata value among the impossible values of a band
 # If this many bands have the same value in a share of the pixels between these two, it is nodata;
 # above the larger share the image has another fault. In the real optical imagery tested, four bands
@@ -685,16 +685,16 @@ _SAMPLE_OF_MANY: Final = 1 << 10
 
 
 def doubt_of_type(dtype: str, unit: Unit) -> Doubt | None:
-    """Return why a number type cannot hold values of a unit, if so.
+    """Return why a data type cannot represent values of a unit, if so.
 
     Args:
-        dtype: Name of the stored number type, such as `uint8`.
+        dtype: Name of the stored data type, such as `uint8`.
         unit: Stated unit.
     """
     if unit not in {Unit.DN, Unit.DN_OFFSET1000} or dtype not in {"uint8", "int8"}:
         return None
     return Doubt(
-        "8-bit files cannot hold the digital numbers of Sentinel-2",
+        "8-bit files cannot store the digital numbers of Sentinel-2",
         f"number type {dtype}",
         "16 bit",
         "use the original product, not a preview rendered from it",
@@ -712,14 +712,14 @@ def check_scale(imagery: Imagery) -> Imagery:
     """Return the imagery unchanged, if the magnitude and type of its values fit its unit.
 
     Reading runs this test, also on windows: fractions below 1 stated as digital numbers were scaled
-    already, and integers stated as reflectance were not. The other tests depend on the scenery and
-    are in `check_plausible`.
+    already, and integers stated as reflectance were not. The other tests depend on scene content
+    and are in `check_plausible`.
 
     Args:
         imagery: Imagery as read, in the stated unit.
 
     Raises:
-        PixelError: If they do not.
+        PixelError: If they do not fit.
     """
     unit = imagery.spec.unit
     if unit not in PER_DN or not len(imagery):
@@ -739,13 +739,13 @@ def check_scale(imagery: Imagery) -> Imagery:
         return imagery
     if unit is Unit.REFLECTANCE:
         suspect, wrong, instead = most > _STORED_ABOVE, "whole numbers", "dn"
-        expected = "fractions, of a surface that reflects all light 1"
+        expected = "fractions; 1 is a surface that reflects all light"
     else:
         suspect, wrong, instead = most < _SCALED_BELOW, "fractions", "reflectance"
-        expected = "whole numbers, 10,000 of a surface that reflects all light"
+        expected = "whole numbers; 10,000 is a surface that reflects all light"
     remedy = f'state the unit the values are in, as in: unit="{instead}"'
     if wrong == "whole numbers" and most <= _LARGEST_OF_8_BITS:
-        remedy = f"of a preview of 8 bits use the original product; else {remedy}"
+        remedy = f"if this is an 8-bit preview, use the original product; otherwise {remedy}"
     # the magnitude decides for most images; all values are tested only if it does not
     if suspect and _is_whole(values) == (wrong == "whole numbers"):
         if wrong == "whole numbers":
@@ -753,7 +753,7 @@ def check_scale(imagery: Imagery) -> Imagery:
             steps = (text for step, (_, text) in _STEPS.items() if _is_in_steps(ordered, step))
             remedy = next(steps, remedy)
         raise PixelError(
-            f"the values are not of the size that unit {unit} has",
+            f"the values are not in the range of unit {unit}",
             found=f"{wrong} up to {most:.4g}",
             expected=expected,
             where=", ".join(imagery.names) or None,
@@ -804,7 +804,7 @@ def check_of_any_unit(
 ) -> None:
     """Raise if a measured pixel has a value that is impossible in every unit.
 
-    For images without a stated unit, such as scenes that are labelled from a map.
+    For images without a stated unit, such as scenes to be labelled from a map.
 
     Args:
         plane: Stored values of bands of one resolution.
@@ -827,7 +827,7 @@ def check_of_any_unit(
     doubt = Doubt(
         _UNDECLARED,
         f"{_written(value)} in {_part(bad.any(dim=0)[valid])} of the pixels",
-        f"{low:g} to {high:g} in any unit, and not the largest number of its type in all bands",
+        f"{low:g} to {high:g} in any unit, and not the maximum of the data type in all bands",
         _to_declare(value),
     )
     raise refusal([doubt], [name])
@@ -880,11 +880,11 @@ def find_doubts(imagery: Imagery) -> list[Doubt]:
 
 
 def doubt_of(values: Values, spec: ImageSpec) -> Doubt | None:
-    """Return why a sample of measured values of one image contradicts its statement, if so.
+    """Return why a sample of measured values of one image contradicts its spec, if so.
 
     Args:
-        values: Values of every band, sampled from the whole image. Bands with equally many values
-            have the same pixels; bands of different resolutions differ in their number.
+        values: Values of every band, sampled from the whole image. Bands with the same number of
+            values are sampled at the same pixels; bands of different resolutions differ.
         spec: The stated specification; its size is ignored.
     """
     groups: dict[int, dict[str, Tensor]] = {}
@@ -951,7 +951,7 @@ def _to_declare(value: float) -> str:
 
 def _as_stored(doubt: Doubt, scale: float, offset: float) -> Doubt:
     """Return a doubt whose remedy names the number that becomes its value by scale and offset."""
-    assert doubt.value is not None  # noqa: S101 (of a value that stands for nodata)
+    assert doubt.value is not None  # noqa: S101 (it is set for undeclared nodata)
     stored = (doubt.value - offset) / scale
     # float32 has seven digits, and scaled values are stored as integers
     whole = round(stored) if abs(stored - round(stored)) <= 1e-6 * abs(stored) else stored
@@ -973,10 +973,10 @@ def _same_in_all(values: Float[Tensor, "c n"], unit: Unit) -> Bool[Tensor, " n"]
 
 
 def _written(value: float) -> str:
-    """Return the text of a float32 number that is read back exactly, for a `rio` command.
+    """Format a float32 value so that a `rio` command reads it back exactly.
 
-    Integers keep all digits, as integer files need them; the largest of a type, which float32
-    rounds up, is written as that of the type.
+    Integers keep all digits, which integer files need. The maximum of an integer type, which
+    float32 rounds up, is written as the exact maximum.
     """
     if value in _LARGEST:
         return str(int(value) - 1)
@@ -987,18 +987,18 @@ def _written(value: float) -> str:
     return next(same, f"{value:.9g}")
 
 
-_LARGEST: Final = (2.0**31, 2.0**32)  # of int32 and uint32, plus one
+_LARGEST: Final = (2.0**31, 2.0**32)  # maxima of int32 and uint32, plus one
 _WHOLE_BELOW: Final = 2.0**53
 
 
 def _part(flags: Bool[Tensor, " n"]) -> str:
-    """Return a share in percent, never 0 % of some."""
+    """Format a share in percent; only a share of zero is shown as 0 %."""
     share = float(flags.float().mean())
     return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.2g}%"
 
 
-DEAD_BAND: Final = "a band holds no measurement"
-"""Problem text of a constant band, for callers that detect it otherwise."""
+DEAD_BAND: Final = "a band contains no measurement"
+"""Problem text of a constant band, for callers with a test of their own."""
 
 
 def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
@@ -1012,9 +1012,9 @@ def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
         return Doubt(
             DEAD_BAND,
             f"{band} is {value:g} in every pixel",
-            "values that differ",
-            f"leave the image out of the data, or {band} out of the bands, which files have to "
-            "describe for that",
+            "varying values",
+            f"remove the image from the data, or leave {band} out of the bands, which requires "
+            "band descriptions in the files",
             band=band,
         )
     return None
@@ -1023,7 +1023,7 @@ def _dead(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
 def _copied(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     """Find a band with the values of another band in all measured pixels (C, n) of an image."""
     if spec.unit is Unit.UINT8:
-        return None  # pictures in grey
+        return None  # greyscale images
     few = values[:, :: max(1, values.shape[1] // _COMPARED)].tolist()
     first: dict[tuple[float, ...], int] = {}
     for index, some in enumerate(few):
@@ -1031,14 +1031,14 @@ def _copied(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
         if other == index or not torch.equal(values[index], values[other]):
             continue
         if _changes(values[index]) < _DIFFERENT:
-            continue  # as of water, whose short-wave infrared is 0 and 1
+            continue  # over water, short-wave infrared bands can be 0 and 1 only
         band, like = spec.bands[index], spec.bands[other]
         return Doubt(
-            "two bands hold the same values",
+            "two bands contain the same values",
             f"{band} and {like} are equal in every pixel",
-            "a measurement of its own in each band",
-            f"export {band} or {like} again, whichever is the copy; or leave it out of the bands, "
-            "which files have to describe for that",
+            "a separate measurement in each band",
+            f"export {band} or {like} again, whichever is the copy, or leave it out of the bands, "
+            "which requires band descriptions in the files",
             band=band,
         )
     return None
@@ -1050,14 +1050,14 @@ _SCALED_BANDS: Final[Mapping[Unit, int]] = {Unit.REFLECTANCE: 3, Unit.POWER: 2}
 def _normalised(values: Float[Tensor, "c n"], spec: ImageSpec) -> Doubt | None:
     """Find bands that were scaled to their own range: each runs from exactly 0 to exactly 1."""
     if spec.sensor is Sensor.RGB or len(values) < _SCALED_BANDS.get(spec.unit, len(values) + 1):
-        return None  # pictures fill their range
+        return None  # photographs use their full range
     if not bool((values.amax(dim=1) == 1).all()) or bool((values.amin(dim=1) != 0).any()):
         return None
     return Doubt(
         "the values were scaled to the range 0 to 1 band by band",
         "every band runs from exactly 0 to exactly 1",
         f"values in unit {spec.unit}",
-        "use the values before that scaling: eofm normalises them as the weights expect",
+        "use the values from before that scaling: eofm normalises them as the weights expect",
     )
 
 
@@ -1085,9 +1085,9 @@ def check_plausible(imagery: Imagery, names: Sequence[str] = ()) -> None:
     """
     if not bool(imagery.valid.any()):
         raise PixelError(
-            "not one pixel of these images is valid",
+            "no pixel of these images is valid",
             where=", ".join(names[:_NAMED]) or f"{len(imagery)} images of {imagery.spec.sensor}",
-            remedy="leave such images out",
+            remedy="leave these images out",
             images=range(len(imagery)),
         )
     doubts = find_doubts(imagery)
@@ -1104,7 +1104,7 @@ def _numbered(count: int) -> list[str]:
 
 
 def refusal(doubts: Sequence[Doubt], names: Sequence[str]) -> PixelError:
-    """Return one error that names every image with the first of the faults.
+    """Return one error that names all images that share the first fault.
 
     Args:
         doubts: At least one; its `image` is an index into `names`.
@@ -1160,7 +1160,7 @@ def _check_means(imagery: Imagery) -> None:
         ratio = level[band] / level[other] if level[other] > 0 else float("inf")
         if not low <= ratio <= high:
             raise PixelError(
-                f"these bands are not those of {spec.sensor} in the stated order",
+                f"the bands are not those of {spec.sensor} in the stated order",
                 found=f"mean {band} / mean {other} = {ratio:.3g}",
                 expected=f"{low:g} to {high:g}",
                 where=f"{len(imagery)} images, bands {' '.join(spec.bands)}",

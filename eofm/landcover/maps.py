@@ -300,7 +300,7 @@ class Catalogue:
             stamps.append([entry.file.as_posix(), state.st_size, state.st_mtime_ns, entry.date])
         return stamps
 
-    def said(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """Return notes on the listing for the user, in lines for the terminal."""
         if not self.left_out:
             return ()
@@ -636,11 +636,11 @@ def _stac_map(item: Mapping[str, Any], asset: str | None, file: Path) -> _Listed
 
 def _period_of(item: Mapping[str, Any], where: str) -> Period | None:
     """Return the date of an item; None if it has none."""
-    told = item.get("properties")
-    told = told if isinstance(told, dict) else {}
-    moment = told.get("datetime")
-    if moment is None and told.get("start_datetime"):
-        moment = f"{told['start_datetime']}/{told.get('end_datetime')}"
+    properties = item.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    moment = properties.get("datetime")
+    if moment is None and properties.get("start_datetime"):
+        moment = f"{properties['start_datetime']}/{properties.get('end_datetime')}"
     if moment is None:
         return None
     try:

@@ -279,7 +279,7 @@ def write_labels(config: LabelsConfig) -> LabelReport:
             if scenes:
                 _require_overlap(output, maps, config)
             output.finish()
-    notes = (*maps.said(), *_uncovered(config, maps))
+    notes = (*maps.notes(), *_uncovered(config, maps))
     report = summarise(config.out, done, time.monotonic() - began, notes)
     save_figure(report)
     return report

@@ -77,7 +77,7 @@ def build(
         builder = _vit
     if builder is None:
         raise WeightsError(
-            f"no architecture is called {architecture!r}",
+            f"there is no architecture {architecture!r}",
             found=architecture,
             expected=f"{', '.join(BUILDERS)}, a ViT of fewer blocks as in vits14-7blocks, or "
             f"{timm.PREFIX} and a network of timm",

@@ -493,7 +493,7 @@ def build_foundation(
     """
     if architecture not in FOUNDATION:
         raise WeightsError(
-            f"no foundation model is called {architecture!r}",
+            f"there is no foundation model {architecture!r}",
             found=architecture,
             expected=", ".join(FOUNDATION),
         )

@@ -199,6 +199,6 @@ def build_resnet(
         SpecError: If the pooling is not the mean.
     """
     if name not in RESNETS:
-        raise WeightsError(f"no ResNet is called {name!r}", found=name, expected=", ".join(RESNETS))
+        raise WeightsError(f"there is no ResNet {name!r}", found=name, expected=", ".join(RESNETS))
     with drawn_from(generator):
         return ResNet(name, channels, size, pooling)

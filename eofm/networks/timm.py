@@ -104,7 +104,7 @@ def known(name: str) -> str:
     if not is_known(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise WeightsError(
-            f"timm {timm.__version__} has no network called {name!r}",
+            f"timm {timm.__version__} has no network {name!r}",
             found=name,
             expected=", ".join(close) or "a name of timm.list_models()",
         )

@@ -440,7 +440,7 @@ def _architecture(name: str) -> Architecture:
     found = find_architecture(name)
     if found is None:
         raise WeightsError(
-            f"no architecture is called {name!r}",
+            f"there is no architecture {name!r}",
             found=name,
             expected=EXPECTED,
         )

@@ -29,7 +29,7 @@ from eofm.contract.spec import (
 )
 from eofm.errors import RasterError
 from eofm.raster.geotiff import SENTINEL_1, Header, copy_command
-from eofm.raster.tags import declares_measured, is_beside, mask_called
+from eofm.raster.tags import declares_measured, is_beside, mask_named
 
 __all__ = [
     "BandLayout",
@@ -211,13 +211,13 @@ def check_level(tags: Mapping[str, str], file: Path, sensor: Sensor) -> None:
     Raises:
         RasterError: If they do.
     """
-    said = tags.get("PROCESSING_LEVEL", "").strip()
-    if said not in _LEVELS.values() or said == _LEVELS.get(sensor):
+    level_tag = tags.get("PROCESSING_LEVEL", "").strip()
+    if level_tag not in _LEVELS.values() or level_tag == _LEVELS.get(sensor):
         return
-    right = next(s for s, level in _LEVELS.items() if level == said)
+    right = next(s for s, level in _LEVELS.items() if level == level_tag)
     raise RasterError(
         "the tags of the file name another sensor or level than stated",
-        found=f"PROCESSING_LEVEL={said}",
+        found=f"PROCESSING_LEVEL={level_tag}",
         expected=sensor,
         where=file,
         remedy=f"state {right}; or, if it was converted to the stated level: rio edit-info --tag "
@@ -267,9 +267,11 @@ def _check_calibrated(header: Header, sensor: Sensor) -> None:
     Raises:
         RasterError: If its name or description says so.
     """
-    said = [name for name in (header.descriptions[0], header.file.stem) if is_uncalibrated(name)]
-    if said and "VV" in SENSOR_BANDS[sensor]:
-        raise _uncalibrated(header, said[:1])
+    uncalibrated = [
+        name for name in (header.descriptions[0], header.file.stem) if is_uncalibrated(name)
+    ]
+    if uncalibrated and "VV" in SENSOR_BANDS[sensor]:
+        raise _uncalibrated(header, uncalibrated[:1])
 
 
 def _described(header: Header, sensor: Sensor) -> tuple[str, ...]:
@@ -288,8 +290,8 @@ def _named_anywhere(stem: str, sensor: Sensor) -> tuple[str, ...]:
     if named is not None and named.sure:
         return (named.band,)
     codes, words = _words_in(stem, sensor)
-    said = codes or words
-    return said[0] if len(said) == 1 else ()
+    candidates = codes or words
+    return candidates[0] if len(candidates) == 1 else ()
 
 
 def _words_in(stem: str, sensor: Sensor) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
@@ -770,7 +772,7 @@ def _which(header: Header, sensor: Sensor) -> str:
     if len(inside) == 1:
         return f"state the band in its name: --bands {inside[0]}"
     remedy = f"state its band, one of {', '.join(every)}, as in --bands NAME"
-    mask = next(filter(None, map(mask_called, _ends(header.file.stem))), None)
+    mask = next(filter(None, map(mask_named, _ends(header.file.stem))), None)
     if mask is not None:
         return (
             f"if it is the cloud mask {mask}, move it out of the folder: a mask in its own file is "
@@ -852,11 +854,11 @@ def _of_spectrum(header: Header, sensor: Sensor) -> RasterError:
 
 
 def _numbered(header: Header, sensor: Sensor) -> RasterError:
-    said = [band_candidates(f"B{k}")[0] for k in range(1, header.count + 1)]
+    named = [band_candidates(f"B{k}")[0] for k in range(1, header.count + 1)]
     usual = SENSOR_BANDS[sensor]
     ways = []
-    if set(said) <= set(usual):
-        ways.append(f"if the numbers are band names, --bands {' '.join(said)}")
+    if set(named) <= set(usual):
+        ways.append(f"if the numbers are band names, --bands {' '.join(named)}")
     if header.count == len(usual):
         ways.append(f"if they are positions, --bands {' '.join(usual)}")
     return RasterError(
@@ -943,10 +945,10 @@ def _to_understand(
     """Return the remedy for unrecognised descriptions, with the known bands if any."""
     first, found = next(iter(unclear.items()))
     left = [b for b in SENSOR_BANDS[sensor] if (b,) not in meant.values()]
-    said = without_image_number(header.descriptions[first - 1], sensor)
-    if choice and said not in left and (said is not None or not left):
+    base = without_image_number(header.descriptions[first - 1], sensor)
+    if choice and base not in left and (base is not None or not left):
         return choice  # not a band, or one of a second image whose counterpart is present already
-    name = said or (found or tuple(left) or SENSOR_BANDS[sensor])[0]
+    name = base or (found or tuple(left) or SENSOR_BANDS[sensor])[0]
     return (choice and f"{choice}, or ") + (
         f"correct the band descriptions in the file; if band {first} is {name}, with: "
         f"rio edit-info --bidx {first} --description {name} {quote(str(header.file))}"

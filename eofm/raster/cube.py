@@ -46,7 +46,7 @@ from eofm.raster.tags import (
     check_offset,
     check_unscaled,
     is_beside,
-    mask_called,
+    mask_named,
     read_scaling,
     settle,
     use_of,
@@ -571,11 +571,15 @@ def _described(name: str, variable: xr.DataArray) -> str:
     """
     if not _NUMBERED.fullmatch(name):
         return name
-    said = variable.attrs.get("long_name")
-    counts = isinstance(said, str) and not are_codes([said]) and number_in(said) == number_in(name)
-    if not isinstance(said, str) or counts:
+    long_name = variable.attrs.get("long_name")
+    counts = (
+        isinstance(long_name, str)
+        and not are_codes([long_name])
+        and number_in(long_name) == number_in(name)
+    )
+    if not isinstance(long_name, str) or counts:
         raise _numbered(name)
-    return said
+    return long_name
 
 
 def _numbered(found: str) -> RasterError:
@@ -688,7 +692,13 @@ def _stored(layer: xr.DataArray) -> NDArray[Any]:
 
 
 _NUMBER: Final = (int, float, np.integer, np.floating)
-_SAYS_NODATA: Final = ("_FillValue", "missing_value", "fill_value", "nodata")  # as rioxarray asks
+# the order in which rioxarray reads them
+_NODATA_ATTRIBUTES: Final = (
+    "_FillValue",
+    "missing_value",
+    "fill_value",
+    "nodata",
+)
 
 
 def _nodata(layer: xr.DataArray) -> float | None:
@@ -705,8 +715,8 @@ def _nodata(layer: xr.DataArray) -> float | None:
     try:
         found = layer.rio.nodata
     except (ValueError, OverflowError):
-        said = (layer.attrs.get(name) for name in _SAYS_NODATA)
-        found = next((one for one in said if isinstance(one, _NUMBER)), None)
+        values = (layer.attrs.get(name) for name in _NODATA_ATTRIBUTES)
+        found = next((one for one in values if isinstance(one, _NUMBER)), None)
     return None if found is None else float(found)
 
 
@@ -842,8 +852,8 @@ def _mask_layers(array: Cube) -> dict[CloudMask, xr.DataArray]:
         layers = {word: array.isel(band=k) for k, word in enumerate(_band_names(array))}
     else:
         layers = {}
-    called = ((mask_called(word), layer) for word, layer in layers.items())
-    return {mask: layer for mask, layer in called if mask is not None}
+    masks = ((mask_named(word), layer) for word, layer in layers.items())
+    return {mask: layer for mask, layer in masks if mask is not None}
 
 
 # ---------------------------------------------------------------------------------- out

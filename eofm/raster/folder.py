@@ -20,7 +20,7 @@ from eofm.errors import RasterError
 from eofm.raster.bands import NamedBand, check_product, named_band
 from eofm.raster.geotiff import as_delivered, copy_command, delivered_kind, local_path
 from eofm.raster.source import RasterSource
-from eofm.raster.tags import CloudMask, is_beside, mask_called
+from eofm.raster.tags import CloudMask, is_beside, mask_named
 
 __all__ = [
     "PICTURES",
@@ -198,11 +198,11 @@ def _check_used(image: BandFiles, source: RasterSource) -> None:
     """
     masks = dict(source.mask_files).values()
     for file in image.companions:
-        said = file.stem.removeprefix(image.beginning).lstrip(_SEPARATORS)
-        if file not in masks and file.parent.name != _QUALITY and not is_beside(said):
+        suffix = file.stem.removeprefix(image.beginning).lstrip(_SEPARATORS)
+        if file not in masks and file.parent.name != _QUALITY and not is_beside(suffix):
             raise RasterError(
                 f"a listed file is not a band of {source.sensor}",
-                found=said or file.name,
+                found=suffix or file.name,
                 expected=" ".join(SENSOR_BANDS[source.sensor]),
                 where=file,
                 remedy="remove it from the list",
@@ -499,7 +499,7 @@ def _mask_files(image: BandFiles) -> dict[CloudMask, Path]:
     """Return the cloud masks beside the bands of an image."""
     found: dict[CloudMask, Path] = {}
     for file in image.companions:
-        mask = mask_called(file.stem.removeprefix(image.beginning).lstrip(_SEPARATORS))
+        mask = mask_named(file.stem.removeprefix(image.beginning).lstrip(_SEPARATORS))
         if mask is not None:
             found.setdefault(mask, file)
     return found

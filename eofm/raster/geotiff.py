@@ -647,8 +647,8 @@ def as_delivered(where: Path, name: str = "") -> RasterError:
         where: Its path.
         name: ESA name of the product or of one of its files; by default taken from the path.
     """
-    said = (_DELIVERED.match(part.upper()) for part in (name, *reversed(where.parts)))
-    kind = next((found[1] for found in said if found is not None), "")
+    matches = (_DELIVERED.match(part.upper()) for part in (name, *reversed(where.parts)))
+    kind = next((found[1] for found in matches if found is not None), "")
     return RasterError(
         "a Sentinel-1 product must be calibrated and geocoded before it is read",
         found=_KINDS_OF_RADAR.get(kind, "an uncalibrated product in radar geometry"),

@@ -448,24 +448,24 @@ def of_product(source: RasterSource) -> RasterSource:
     facts = None if folder is None else _facts_in(folder, folder.stat().st_mtime_ns)
     if facts is None:
         return source
-    said: Sensor | Unit = facts.sensor
+    own: Sensor | Unit = facts.sensor
     stated: Sensor | Unit | None = source.sensor
-    if said is stated:
+    if own is stated:
         try:
-            said, stated = facts.unit(source.bands or SENSOR_BANDS[source.sensor]), source.unit
+            own, stated = facts.unit(source.bands or SENSOR_BANDS[source.sensor]), source.unit
         except RasterError:
             return source
-    if stated is None and isinstance(said, Unit):
-        return replace(source, unit=said, saturated=facts.saturated)
-    if said is stated:
+    if stated is None and isinstance(own, Unit):
+        return replace(source, unit=own, saturated=facts.saturated)
+    if own is stated:
         return replace(source, saturated=facts.saturated)
-    what = "sensor" if isinstance(said, Sensor) else "unit"
+    what = "sensor" if isinstance(own, Sensor) else "unit"
     raise RasterError(
         f"the product metadata give another {what} than stated",
-        found=f"{said}, baseline {facts.baseline}",
+        found=f"{own}, baseline {facts.baseline}",
         expected=stated,
         where=facts.where,
-        remedy=f"state {as_argument(what, said)}; or let the product decide: "
+        remedy=f"state {as_argument(what, own)}; or let the product decide: "
         f"eofm.open_scene({str(folder)!r})",
     )
 

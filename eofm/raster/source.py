@@ -70,7 +70,7 @@ from eofm.raster.tags import (
     check_baseline,
     check_unscaled,
     clouds_of_file,
-    mask_called,
+    mask_named,
     read_scaling,
     use_of,
     without_scale,
@@ -359,8 +359,8 @@ class OpenRaster(Closing):
     @property
     def masks(self) -> tuple[CloudMask, ...]:
         """The available cloud masks: separate files, or bands of the one file."""
-        called = [mask_called(name) for name in self._layers[0].layout.beside]
-        found = [*dict(self.source.mask_files), *called]
+        bands = [mask_named(name) for name in self._layers[0].layout.beside]
+        found = [*dict(self.source.mask_files), *bands]
         return tuple(dict.fromkeys(mask for mask in found if mask is not None))
 
     def clouds(self, mask: CloudMask) -> Clouds:
@@ -379,7 +379,7 @@ class OpenRaster(Closing):
             return clouds_of_file(mask, dataset, self.grid)
         beside = self._layers[0].layout.beside
         for name, index in beside.items():
-            if mask.is_called(name):
+            if mask.matches_name(name):
                 return Clouds(mask, self._layers[0].dataset, index, self.grid)
         raise RasterError(
             f"the image has no cloud mask {mask}",
@@ -450,9 +450,9 @@ def _scaling(source: RasterSource, layers: Sequence[_Layer]) -> TagScaling:
         of_bands = list(zip(dataset.scales, dataset.offsets, strict=True))
         pairs += [of_bands[i - 1] for i in indexes]
         if source.sensor in _RADAR:
-            said = zip(dataset.descriptions, dataset.units, strict=True)
+            texts_of_bands = zip(dataset.descriptions, dataset.units, strict=True)
             of_file = words_of_unit(file.stem)
-            texts = [f"{name or ''} {unit or ''} {of_file}" for name, unit in said]
+            texts = [f"{name or ''} {unit or ''} {of_file}" for name, unit in texts_of_bands]
             words += [texts[i - 1] for i in indexes]
             check_amplitude(words, file, _squared(file, layer))
     described = described_unit(words) if words else None
@@ -506,7 +506,7 @@ def _notes(source: RasterSource, layouts: Sequence[BandLayout]) -> tuple[str, ..
     notes = []
     for layout in layouts:
         for name, index in layout.beside.items():
-            if clouds is not None and clouds.is_called(name):
+            if clouds is not None and clouds.matches_name(name):
                 use = "read as the cloud mask"
             elif index in layout.masks:
                 use = "read as the validity mask"

@@ -44,7 +44,7 @@ from eofm.raster.tags import (
     NO_UNIT,
     OTHER_UNIT,
     CloudMask,
-    mask_called,
+    mask_named,
     read_scaling,
     settle,
     unit_of_baseline,
@@ -209,14 +209,14 @@ def _check_tags(pixels: RasterSource, pairs: Sequence[tuple[float, float]], wher
     Raises:
         RasterError: If they do not.
     """
-    said = dict.fromkeys(pair for pair in pairs if pair != (1.0, 0.0))
-    if not said:
+    declared = dict.fromkeys(pair for pair in pairs if pair != (1.0, 0.0))
+    if not declared:
         return
-    scale, offset = next(iter(said))
+    scale, offset = next(iter(declared))
     for file in pixels.names or pixels.files:
         with reached(str(file)), open_geotiff(file) as opened:
             own = list(zip(opened.scales, opened.offsets, strict=True))
-        if not all(any(np.allclose(one, pair, rtol=1e-3) for pair in said) for one in own):
+        if not all(any(np.allclose(one, pair, rtol=1e-3) for pair in declared) for one in own):
             raise RasterError(
                 "an item states a scale and offset that its files do not have",
                 found=f"{own[0][0]:g}, {own[0][1]:g} in the file",
@@ -300,8 +300,8 @@ def _check_family(item: Json, sensor: Sensor, where: str) -> None:
     properties = _properties(item)
     words = (properties.get("platform"), properties.get("constellation"), item.get("collection"))
     text = " ".join(str(word) for word in words if word).lower().replace("_", "-")
-    said = [name for name in _FAMILIES if name in text.replace("sentinel ", "sentinel-")]
-    if said and not any(sensor in _FAMILIES[name] for name in said):
+    families = [name for name in _FAMILIES if name in text.replace("sentinel ", "sentinel-")]
+    if families and not any(sensor in _FAMILIES[name] for name in families):
         raise SpecError(
             "the item is from another satellite than stated",
             found=text,
@@ -369,8 +369,8 @@ def _radar_unit(assets: Iterable[_Asset], stated: Unit | None, where: str) -> Un
 def _applied(properties: Json) -> tuple[str, bool | None]:
     """Return the property on the offset and its value: true if the offset was subtracted."""
     flag = next((name for name in _APPLIED if isinstance(properties.get(name), bool)), _APPLIED[0])
-    said = properties.get(flag)
-    return flag, said if isinstance(said, bool) else None
+    value = properties.get(flag)
+    return flag, value if isinstance(value, bool) else None
 
 
 def _baseline(properties: Json) -> float | None:
@@ -428,14 +428,16 @@ def _gsd(key: str, asset: Json) -> float | None:
     named = named_band(key)
     stem = str(asset["href"]).partition("?")[0].rpartition("/")[2].rpartition(".")[0]
     of_file = named_band(stem)
-    said = (
+    candidates = (
         asset.get("raster:spatial_resolution"),
         first.get("raster:spatial_resolution", first.get("spatial_resolution")),
         named.gsd if named else None,
         of_file.gsd if of_file else None,
         asset.get("gsd"),
     )
-    return next((float(one) for one in said if isinstance(one, (int, float)) and one > 0), None)
+    return next(
+        (float(one) for one in candidates if isinstance(one, (int, float)) and one > 0), None
+    )
 
 
 def _bands(key: str, asset: Json, sensor: Sensor) -> tuple[str, ...]:
@@ -530,7 +532,7 @@ def _source(
 def _clouds(item: Json, path: Path) -> tuple[CloudLayer, ...]:
     found: dict[CloudMask, CloudLayer] = {}
     for key, asset in item["assets"].items():
-        mask = CloudMask.MSK_CLDPRB if str(key).lower() == _CLOUD else mask_called(str(key))
+        mask = CloudMask.MSK_CLDPRB if str(key).lower() == _CLOUD else mask_named(str(key))
         href = asset.get("href") if isinstance(asset, dict) else None
         if mask is not None and mask not in found and isinstance(href, str):
             name = gdal_name(href) or str(local_path(href, path.parent))

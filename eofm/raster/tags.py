@@ -56,7 +56,7 @@ __all__ = [
     "clouds_of_file",
     "declares_measured",
     "is_beside",
-    "mask_called",
+    "mask_named",
     "read_scaling",
     "settle",
     "unit_of_baseline",
@@ -187,17 +187,17 @@ def read_scaling(
             where=where,
             remedy=f"correct its tags, as in: {without_scale(where)}",
         )
-    said = [pair for pair in pairs if pair != _SILENT and not _near(pair, _SILENT)]
+    given = [pair for pair in pairs if pair != _SILENT and not _near(pair, _SILENT)]
     if Unit.REFLECTANCE in UNITS[sensor]:
-        _check_convention(said, where)
-    if not said:
+        _check_convention(given, where)
+    if not given:
         if stated is None:
             raise _unstated(sensor, where)
         return TagScaling(stated, stated)
     if stated is not None and stated not in UNITS[sensor]:
         return TagScaling(stated, stated)  # refused later, by the checks of the spec
-    stored = _stored_unit(said, sensor)
-    if len(said) != len(pairs) and (stated is None or stated in _PHYSICAL):
+    stored = _stored_unit(given, sensor)
+    if len(given) != len(pairs) and (stated is None or stated in _PHYSICAL):
         raise _partly(pairs, stored, where)
     if stated in _PHYSICAL or (stated is None and stored is None):
         if stated is None and Unit.REFLECTANCE not in UNITS[sensor]:
@@ -208,7 +208,7 @@ def read_scaling(
         return TagScaling(Unit.DN, stored, tuple(pairs), tuple(pairs))
     if stored is None or stated not in {None, stored}:
         right = stored or Unit.REFLECTANCE
-        raise _contradiction(f"scale and offset {_shown(said)}", stated, right, where)
+        raise _contradiction(f"scale and offset {_shown(given)}", stated, right, where)
     return TagScaling(stored, stored, tags=tuple(pairs))
 
 
@@ -221,7 +221,7 @@ _COPIED: Final[Mapping[tuple[float, float], tuple[float, float]]] = {
 }
 
 
-def _check_convention(said: Sequence[tuple[float, float]], where: Path) -> None:
+def _check_convention(given: Sequence[tuple[float, float]], where: Path) -> None:
     """Check that scale and offset follow GDAL's convention, and were not copied from the product.
 
     Raises:
@@ -231,11 +231,11 @@ def _check_convention(said: Sequence[tuple[float, float]], where: Path) -> None:
         write = f"array.attrs.update(scale_factor={right[0]!r}, add_offset={right[1]!r})"
         if where.suffix:  # a file, not an array
             write = with_scale(where, *right)
-        if said and all(np.allclose(pair, wrong, rtol=_TOLERANCE, atol=1e-6) for pair in said):
+        if given and all(np.allclose(pair, wrong, rtol=_TOLERANCE, atol=1e-6) for pair in given):
             raise RasterError(
                 "scale and offset do not convert the stored values to reflectance",
-                found=f"scale and offset {_shown(said)}: {said[0][0]:g} x 2000 "
-                f"{said[0][1]:+g} = {2000 * said[0][0] + said[0][1]:g}",
+                found=f"scale and offset {_shown(given)}: {given[0][0]:g} x 2000 "
+                f"{given[0][1]:+g} = {2000 * given[0][0] + given[0][1]:g}",
                 expected=f"stored value x scale + offset, as with {right[0]:g}, {right[1]:g}",
                 where=where,
                 remedy=f"write them in GDAL's convention: {write}",
@@ -377,17 +377,17 @@ def check_baseline(
     units = {Unit.DN, Unit.DN_OFFSET1000}
     if not _BASELINE.fullmatch(text) or scaling.tags or scaling.stored not in units:
         return
-    said = unit_of_baseline(float(text))
-    if said is scaling.stored:
+    tagged = unit_of_baseline(float(text))
+    if tagged is scaling.stored:
         return
-    changed = "subtracted from" if said is Unit.DN_OFFSET1000 else "added to"
+    changed = "subtracted from" if tagged is Unit.DN_OFFSET1000 else "added to"
     dropped = dropped or f"rio edit-info --tag PROCESSING_BASELINE= {quote(str(where))}"
     raise RasterError(
         "the tags of a file give another unit than stated",
-        found=f"PROCESSING_BASELINE={text}, which is {said}",
+        found=f"PROCESSING_BASELINE={text}, which is {tagged}",
         expected=scaling.stored,
         where=where,
-        remedy=f"state {as_argument('unit', said)}; or, if 1000 was {changed} the values: "
+        remedy=f"state {as_argument('unit', tagged)}; or, if 1000 was {changed} the values: "
         f"{dropped}",
     )
 
@@ -444,10 +444,10 @@ def _near(pair: tuple[float, float], other: tuple[float, float]) -> bool:
     return abs(pair[0] - other[0]) <= _TOLERANCE * other[0] and abs(pair[1] - other[1]) <= slack
 
 
-def _stored_unit(said: Sequence[tuple[float, float]], sensor: Sensor) -> Unit | None:
+def _stored_unit(given: Sequence[tuple[float, float]], sensor: Sensor) -> Unit | None:
     """Return the unit that all pairs determine, or None."""
     for unit, known in _STORED.items():
-        if unit in UNITS[sensor] and all(any(_near(p, k) for k in known) for p in said):
+        if unit in UNITS[sensor] and all(any(_near(p, k) for k in known) for p in given):
             return unit
     return None
 
@@ -557,7 +557,7 @@ class CloudMask(StrEnum):
             RasterError: If the name is not known.
         """
         text = str(text)
-        found = next((mask for mask in cls if mask.is_called(text)), None)
+        found = next((mask for mask in cls if mask.matches_name(text)), None)
         if found is not None:
             return found
         near = difflib.get_close_matches(text.upper(), list(cls), n=1)
@@ -568,7 +568,7 @@ class CloudMask(StrEnum):
             remedy=f"did you mean '{near[0]}'?" if near else None,
         )
 
-    def is_called(self, name: str) -> bool:
+    def matches_name(self, name: str) -> bool:
         """Return whether a name denotes this mask in any product."""
         return word_of(name) in _SPELLINGS[self]
 
@@ -696,14 +696,14 @@ _SPELLINGS: Final[Mapping[CloudMask, frozenset[str]]] = {
 }
 
 
-def mask_called(name: str) -> CloudMask | None:
+def mask_named(name: str) -> CloudMask | None:
     """Return the cloud mask that a name denotes, if any."""
-    return next((mask for mask in CloudMask if mask.is_called(name)), None)
+    return next((mask for mask in CloudMask if mask.matches_name(name)), None)
 
 
 def use_of(name: str, sensor: Sensor) -> str:
     """Return the note on a band that is not read as a measurement."""
-    if mask_called(name) is not None:
+    if mask_named(name) is not None:
         return "a cloud mask, applied only on request"
     return f"left out, not a requested band of {sensor}"
 

@@ -268,7 +268,7 @@ def test_a_wrong_declaration_is_noticed_before_any_token(tmp_path: Path) -> None
                     file.write(values.astype(dtype))
     options = {"sensor": "s1-grd", "unit": "db", "classes": "1=a,2=b"}
 
-    with pytest.raises(PixelError, match="VH is darker than VV"):
+    with pytest.raises(PixelError, match="VH is brighter than VV"):
         run(BenchMasksConfig, root, tmp_path, **options)
     assert not (tmp_path / "cache").exists()
     report = run(BenchMasksConfig, root, tmp_path, **options, bands="VH,VV")

@@ -268,7 +268,7 @@ def test_14_the_plan_says_how_many_metres_a_pixel_is() -> None:
     assert 10.0 * 64 / 28 == own.target.gsd
     assert "28 x 28 px at 22.8571 m" in own.describe()
     assert own.hash != coarse.hash
-    with pytest.raises(SpecMismatch, match="another size on the ground"):
+    with pytest.raises(SpecMismatch, match="ground size of the pixels"):
         plan(replace(SPEC, gsd=30.0), recipe)
 
 

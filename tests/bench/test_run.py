@@ -196,7 +196,7 @@ def rewrite(root: Path, change: object) -> None:
     [
         (lambda x: x + 1000, "seem to carry it"),
         (lambda x: x[[0, 1, 2, 3, 4, 5, 6, 7, 12, 8, 9, 10, 11]], "stated order"),
-        (lambda x: x // 10 + 1, "never so dark"),
+        (lambda x: x // 10 + 1, "never this dark"),
     ],
     ids=["offset", "band order", "unit"],
 )

@@ -83,7 +83,7 @@ def test_remedies_name_a_band_that_is_meant() -> None:
     """The first of several; that of the image; those that the sensor has, where all are known."""
     with pytest.raises(SpecError, match="can mean several") as caught:
         canonical_band("rededge", Sensor.S2_L2A)
-    assert "name the one that is meant, as in 'B05'" == caught.value.remedy
+    assert "use the name of one of them, such as 'B05'" == caught.value.remedy
     for sensor in (Sensor.S2_L2A, Sensor.S1_GRD, None):
         with pytest.raises(SpecError, match="one of several images") as caught:
             canonical_band("B1_1", sensor)
@@ -109,7 +109,7 @@ def test_bands_of_another_sensor_are_refused_with_the_words_of_this_one(
     """Where every one of them has just one, and none is named twice."""
     with pytest.raises(SpecError, match="these are not bands of s2-l2a") as caught:
         canonical_bands(list(names), Sensor.S2_L2A)
-    assert caught.value.remedy == (remedy and f"name them as s2-l2a does: {remedy}")
+    assert caught.value.remedy == (remedy and f"use the band names of s2-l2a: {remedy}")
     if remedy:
         assert tuple(remedy.split()) == canonical_bands(remedy.split(), Sensor.S2_L2A)
 

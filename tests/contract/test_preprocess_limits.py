@@ -93,7 +93,7 @@ def test_the_size_of_pixels_on_the_ground(gsd: float, fits: bool) -> None:
         with pytest.raises(SpecMismatch, match="not needed"):
             plan(spec, RECIPE, [waiver])
         return
-    with pytest.raises(SpecMismatch, match="another size on the ground") as caught:
+    with pytest.raises(SpecMismatch, match="ground size of the pixels") as caught:
         plan(spec, RECIPE)
     assert MismatchKind.SCALE is caught.value.kind
     assert f"{gsd:g} m" == caught.value.found
@@ -121,7 +121,7 @@ def test_a_scene_is_not_shrunk_into_one_input(side: int, fits: bool) -> None:
     if fits:
         assert side / 8 * 10 == plan(spec, RECIPE).target.gsd
         return
-    with pytest.raises(SpecMismatch, match="shrunk to one input") as caught:
+    with pytest.raises(SpecMismatch, match="downsampled to a single network input") as caught:
         plan(spec, RECIPE)
     assert "41 x 41 px at 10 m, as 8 x 8 px at 51.25 m" == caught.value.found
     assert "windows of at most 40 px" == caught.value.expected
@@ -268,7 +268,7 @@ def test_a_batch_of_another_kind_is_told_in_what(
     step = Preprocess(plan(SPEC, RECIPE))
     other = replace(SPEC, **changes)  # type: ignore[arg-type]
 
-    with pytest.raises(SpecMismatch, match="not the kind of pixel") as caught:
+    with pytest.raises(SpecMismatch, match="spec of this batch") as caught:
         step(image(torch.ones(1, 3, 8, 8), other))
 
     assert kind is caught.value.kind

@@ -125,9 +125,9 @@ def test_wrong_units_are_caught(generator: torch.Generator) -> None:
     """Reflectance declared as digital numbers, and the reverse."""
     honest = images(generator)
 
-    with pytest.raises(PixelError, match="size that unit dn has"):
+    with pytest.raises(PixelError, match="in the range of unit dn"):
         check_plausible(replace(honest, pixels=honest.pixels / 10000))
-    with pytest.raises(PixelError, match="size that unit reflectance has"):
+    with pytest.raises(PixelError, match="in the range of unit reflectance"):
         check_plausible(declared(honest, unit=Unit.REFLECTANCE))
 
 
@@ -136,7 +136,7 @@ def test_a_filled_band_is_caught(generator: torch.Generator) -> None:
     padded = images(generator)
     padded.pixels[:, 3] = 0
 
-    with pytest.raises(PixelError, match="a band holds no measurement") as caught:
+    with pytest.raises(PixelError, match="a band contains no measurement") as caught:
         check_plausible(padded)
 
     assert "B04 is 0 in every pixel" in str(caught.value)
@@ -151,7 +151,7 @@ def test_nodata_is_not_looked_at(generator: torch.Generator) -> None:
 
     with pytest.raises(PixelError, match="not finite"):
         check_plausible(replace(honest, valid=torch.ones_like(honest.valid)))
-    with pytest.raises(PixelError, match="not one pixel"):
+    with pytest.raises(PixelError, match="no pixel"):
         check_plausible(replace(honest, valid=torch.zeros_like(honest.valid)))
 
 
@@ -168,7 +168,7 @@ def test_radar_in_decibels_passes_and_nothing_else(generator: torch.Generator) -
     honest = radar(-12.6, -20.3, generator)
     check_plausible(honest)
 
-    with pytest.raises(PixelError, match="VH is darker than VV"):
+    with pytest.raises(PixelError, match="VH is brighter than VV"):
         check_plausible(radar(-20.3, -12.6, generator))
     with pytest.raises(PixelError, match="dB is mostly negative"):
         check_plausible(replace(honest, pixels=10 ** (honest.pixels / 10)))

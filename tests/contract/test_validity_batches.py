@@ -92,16 +92,16 @@ FAULTS: list[tuple[Imagery, Callable[[Tensor], Tensor], str, str | None, Unit | 
     (top(), pixel(12, 1e20), "marks pixels as nodata", "B12", None),
     (echoes(), pixel(1, -9999), "marks pixels as nodata", "VH", None),
     (echoes(unit=Unit.POWER), pixel(0, -32_768), "marks pixels as nodata", "VV", None),
-    (top(), everywhere(8, 0), "a band holds no measurement", "B8A", None),
-    (top(size=103), everywhere(6, 44), "a band holds no measurement", "B07", None),
+    (top(), everywhere(8, 0), "a band contains no measurement", "B8A", None),
+    (top(size=103), everywhere(6, 44), "a band contains no measurement", "B07", None),
     (echoes(), lambda x: 10 ** (x / 10), "dB is mostly negative", None, Unit.POWER),
     (echoes(unit=Unit.POWER), lambda x: 10 * x.log10(), "is positive", None, Unit.DB),
-    (echoes(), torch.round, "read through an integer type", None, None),
-    (echoes(), lambda x: x.flip(0), "VH is darker than VV", None, None),
-    (top(), lambda x: x / 1e4, "size that unit dn has", None, None),
-    (ground(), lambda x: x / 1e4, "size that unit dn has", None, None),
-    (ground(), lambda x: x * 20, "size that unit dn has", None, None),
-    (photographs(), lambda x: x / 255, "size that unit uint8 has", None, None),
+    (echoes(), torch.round, "converted to an integer type", None, None),
+    (echoes(), lambda x: x.flip(0), "VH is brighter than VV", None, None),
+    (top(), lambda x: x / 1e4, "in the range of unit dn", None, None),
+    (ground(), lambda x: x / 1e4, "in the range of unit dn", None, None),
+    (ground(), lambda x: x * 20, "in the range of unit dn", None, None),
+    (photographs(), lambda x: x / 255, "in the range of unit uint8", None, None),
     (photographs(), lambda x: x / 2, "8-bit values are whole numbers", None, None),
     (top(), lambda x: (x / 12).floor() + 1, "dark in the blue", "B01", None),
     (top(), lambda x: x[EUROSAT_ORDER], "not in the stated order", "B10", None),
@@ -184,7 +184,7 @@ def test_what_is_not_measured_says_nothing() -> None:
     check_plausible(replace(honest, pixels=dirty))
     nothing = replace(honest, valid=torch.zeros_like(honest.valid))
 
-    with pytest.raises(PixelError, match="not one pixel of these images is valid") as caught:
+    with pytest.raises(PixelError, match="no pixel of these images is valid") as caught:
         check_plausible(nothing, ["a", "b"])
     assert ("a, b", (0, 1)) == (caught.value.where, caught.value.images)
     with pytest.raises(PixelError) as caught:
@@ -472,5 +472,5 @@ def test_backscatter_in_whole_numbers_is_no_nodata(unit: Unit) -> None:
     (doubt,) = find_doubts(imagery)
 
     assert "nodata" not in doubt.problem + doubt.remedy
-    words = {Unit.DB: "read through an integer type", Unit.POWER: "is no whole number"}[unit]
+    words = {Unit.DB: "converted to an integer type", Unit.POWER: "is not an integer"}[unit]
     assert words in doubt.problem

@@ -141,7 +141,7 @@ def test_of_a_small_image_every_pixel_tells(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_refusal_says_what_is_there_and_what_to_do() -> None:
     """Fractions are reflectance; whole numbers are digital numbers, or of 8 bits a preview."""
     for unit in DIGITAL:
-        with pytest.raises(PixelError, match=f"the size that unit {unit} has") as caught:
+        with pytest.raises(PixelError, match=f"not in the range of unit {unit}") as caught:
             check_scale(image(row(0.25, 0.5), unit, names=("a.tif",)))
         said = caught.value
         assert ("fractions up to 0.5", "a.tif") == (said.found, said.where)
@@ -152,7 +152,9 @@ def test_the_refusal_says_what_is_there_and_what_to_do() -> None:
             check_scale(image(row(0.0, most), Unit.REFLECTANCE))
         said = caught.value
         assert (f"whole numbers up to {most:g}", None) == (said.found, said.where)
-        assert preview == str(said.remedy).startswith("of a preview of 8 bits use the original")
+        assert preview == str(said.remedy).startswith(
+            "if this is an 8-bit preview, use the original"
+        )
         assert str(said.remedy).endswith('as in: unit="dn"')
         check_scale(image(row(0.0, most), Unit.DN))
 

@@ -191,7 +191,7 @@ def test_folders_that_hold_nothing_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image in the class folders"):
         opened(tmp_path)
     write(tmp_path / "train" / "a" / "1.tif")
-    with pytest.raises(SpecError, match="no band is called"):
+    with pytest.raises(SpecError, match="there is no band"):
         opened(tmp_path, bands=("B02", "B99"))
 
 

@@ -450,7 +450,7 @@ def test_pixels_of_another_scale_are_refused(model: str, tmp_path: Path) -> None
     """Pixels of 60 m are not those of Sentinel-2; forced, they are taken."""
     coarse = Affine(60, 0, 500_000, 0, -60, 5_400_000)
     scene = write_scene(tmp_path / "scene.tif", texture(32, 32), transform=coarse)
-    with pytest.raises(SpecMismatch, match="another size on the ground"):
+    with pytest.raises(SpecMismatch, match="ground size of the pixels"):
         embed(config(scene, model, tmp_path / "out", chips=32))
 
     embed(config(scene, model, tmp_path / "out", chips=32, force=["scale"]))
@@ -611,7 +611,7 @@ def test_a_scene_that_is_refused_leaves_no_job_behind(
     words += [layout, *(["32"] if layout == "--chips" else [])]
 
     assert main([*words, "--unit", "reflectance"]) == 1
-    assert "size that unit reflectance has" in capsys.readouterr().err
+    assert "in the range of unit reflectance" in capsys.readouterr().err
     assert main([*words, "--unit", "dn"]) == 0
 
 

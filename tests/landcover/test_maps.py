@@ -85,7 +85,7 @@ def test_companions(there: list[str], maps: list[str], tmp_path: Path, write_tif
     assert maps == [entry.file.name for entry in catalogue.maps]
     tifs = [n for n in there if n.lower().endswith(".tif") and not n.startswith(".")]
     assert len(tifs) - len(maps) == len(catalogue.left_out)
-    assert bool(catalogue.left_out) == bool(catalogue.said())
+    assert bool(catalogue.left_out) == bool(catalogue.notes())
 
 
 def test_pack_says_what_it_leaves_out(tmp_path: Path, write_tif) -> None:

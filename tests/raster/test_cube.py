@@ -456,7 +456,7 @@ def test_bands_of_further_images_and_other_sensors() -> None:
     joined = two.assign_coords(band=["B1", "B1_1"])
     with pytest.raises(SpecError, match="one of several images") as refused:
         from_xarray(joined)
-    assert "name it 'B01'" in str(refused.value.remedy)
+    assert "use 'B01'" in str(refused.value.remedy)
     wanted = joined.isel(band=[1]).assign_coords(band=["B01"])
     assert ("B01",) == from_xarray(wanted).spec.bands
 
@@ -514,7 +514,7 @@ def test_an_array_without_words_says_how_they_are_stated() -> None:
     """`embed(array)` has no sensor: the remedy is a spec beside the array."""
     array = to_xarray(image())
     array.attrs = {}
-    with pytest.raises(SpecError, match="does not say what it is") as refused:
+    with pytest.raises(SpecError, match="needs a spec") as refused:
         as_imagery(array)
     assert "spec=eofm.ImageSpec(" in str(refused.value.remedy)
     with pytest.raises(SpecError, match="the object is not an image") as path:
@@ -533,7 +533,7 @@ def test_bands_beside_the_measurement_are_left_out_of_an_array(capsys) -> None:
     assert image().spec == found.spec
     assert torch.equal(image().valid, found.valid)
     assert "AOT: left out" in capsys.readouterr().err
-    with pytest.raises(SpecError, match="no band is called"):
+    with pytest.raises(SpecError, match="there is no band"):
         from_xarray(both.assign_coords(band=["B04", "B03", "haze"]))
 
 

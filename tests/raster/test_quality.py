@@ -132,7 +132,7 @@ def test_cloud_is_no_offset(doubt) -> None:
 )
 def test_wrong_scale(doubt, pixels: np.ndarray, unit: Unit) -> None:
     """Reflectance is not a digital number, nor the other way round."""
-    assert f"the size that unit {unit} has" in doubt(pixels, unit).problem
+    assert f"not in the range of unit {unit}" in doubt(pixels, unit).problem
 
 
 def test_preview(doubt) -> None:
@@ -147,8 +147,8 @@ def test_preview(doubt) -> None:
         (10 ** (radar() / 10), Unit.POWER, None),
         (10 ** (radar() / 10), Unit.DB, "mostly negative"),
         (radar(), Unit.POWER, "is positive"),
-        (radar()[::-1], Unit.DB, "VH is darker"),
-        (10 ** (radar()[::-1] / 10), Unit.POWER, "VH is darker"),
+        (radar()[::-1], Unit.DB, "VH is brighter"),
+        (10 ** (radar()[::-1] / 10), Unit.POWER, "VH is brighter"),
     ],
 )
 def test_radar(doubt, pixels: np.ndarray, unit: Unit, problem: str | None) -> None:

@@ -76,7 +76,7 @@ def test_another_scale_is_refused_where_it_is_read(
     """It was found out when it was embedded; with the unit that the error names it is read."""
     file = scene(tmp_path / "scene.tif", kind, high)
 
-    with pytest.raises(PixelError, match=f"size that unit {unit} has") as caught:
+    with pytest.raises(PixelError, match=f"not in the range of unit {unit}") as caught:
         WAYS[way](file, unit)
 
     named = str(caught.value.remedy).split('"')[1]
@@ -244,10 +244,12 @@ def test_eight_bits_are_not_to_be_stated_as_digital_numbers(
     kind = np.uint8 if preview else np.uint16
     pixels = np.arange(2 * 64).reshape(2, 8, 8) * largest // 128 + 1
     path = write_tif(tmp_path / "a.tif", pixels.astype(kind), descriptions=["B02", "B03"])
-    with pytest.raises(PixelError, match="not of the size") as caught:
+    with pytest.raises(PixelError, match="not in the range") as caught:
         read_geotiff(path, sensor="s2-l2a", unit="reflectance")
 
-    assert preview == str(caught.value.remedy).startswith("of a preview of 8 bits use the original")
+    assert preview == str(caught.value.remedy).startswith(
+        "if this is an 8-bit preview, use the original"
+    )
     if not preview:
         assert read_geotiff(path, sensor="s2-l2a", unit="dn")
 

@@ -150,7 +150,7 @@ def test_bands_are_chosen(tmp_path: Path, write_tif, write_bands) -> None:
     )
     with pytest.raises(SpecError, match="no band B08"):
         one.read(bands=["B08"])
-    with pytest.raises(SpecError, match="no band is called"):
+    with pytest.raises(SpecError, match="there is no band"):
         one.read(bands=["B99"])
 
 

@@ -13,7 +13,7 @@ from eofm.cli import main
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("--model.architecture vitx14", "no architecture is called"),
+        ("--model.architecture vitx14", "there is no architecture"),
         ("--model.architecture resnet18", "has no tokens to drop"),
         ("--model.size 113", "113"),
         ("--model.weights absent.pth", "absent.pth"),

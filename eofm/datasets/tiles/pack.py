@@ -102,8 +102,8 @@ def pack_tiles(config: PackTilesConfig) -> PackReport:
 def _finished(config: PackTilesConfig, maps: LandCover | None, *, already: bool) -> PackReport:
     report = PackReport.of(Path(config.out), already=already)
     report = report.then(verify=config.verify, stats=config.stats, workers=config.workers)
-    said = () if maps is None else maps.maps.said()
-    return replace(report, after=(*said, *report.after))
+    notes = () if maps is None else maps.maps.notes()
+    return replace(report, after=(*notes, *report.after))
 
 
 def _grid(source: RasterSource) -> Grid | None:

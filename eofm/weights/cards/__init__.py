@@ -42,7 +42,7 @@ def find(name: str) -> tuple[WeightCard, Recipe]:
     if own not in WEIGHTS:
         near = difflib.get_close_matches(own, list(WEIGHTS), n=3)
         raise WeightsError(
-            f"no published weights are called {own!r}",
+            f"there are no published weights {own!r}",
             found=own,
             expected="one of `eofm models list`",
             remedy=f"did you mean {' or '.join(near)}?" if near else None,

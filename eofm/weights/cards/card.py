@@ -130,7 +130,7 @@ class WeightCard:
             return self.recipe
         if alternative not in self.alternatives:
             raise WeightsError(
-                f"{self.name} has no recipe called {alternative!r}",
+                f"{self.name} has no recipe {alternative!r}",
                 found=alternative,
                 expected=", ".join(self.alternatives) or "no alternatives",
                 remedy=f"leave out @{alternative} for the recipe it was trained with",
