@@ -438,7 +438,7 @@ def plan(seeds: Sequence[int]) -> Iterator[tuple[int, Arm]]:
     yield from ((seeds[0], arm) for arm in (*ARMS, *VARIANTS[:-1]))
     yield from ((seed, arm) for seed in seeds[1:] for arm in ARMS[:3])
     yield (seeds[0], VARIANTS[-1])
-    yield from ((seed, arm) for seed in seeds[1:] for arm in (*ARMS[3:], *VARIANTS))
+    yield from ((seed, arm) for seed in seeds[1:] for arm in ARMS[3:])
 
 
 def fold_parser(about: str | None) -> argparse.ArgumentParser:
