@@ -412,6 +412,20 @@ def test_units_bands_and_places_are_stated_as_for_pack(tmp_path: Path) -> None:
     assert {} == problems(check(tmp_path / "four", **OWN, bands=["B02", "B03", "B04", "B08"]))
 
 
+def test_bands_in_another_order_are_the_same_bands(tmp_path: Path) -> None:
+    """Packing reads them by name, and so does the check."""
+    own(tmp_path, "a", 1)
+    file = own(tmp_path, "b", 2)
+    with rasterio.open(file) as source:
+        pixels, names = source.read(), [name or "" for name in source.descriptions]
+    names = names if all(names) else list(L2A)
+    with rasterio.open(file, "r+") as target:
+        target.write(pixels[::-1])
+        target.descriptions = tuple(names[::-1])
+
+    assert {} == problems(check(tmp_path, **OWN))
+
+
 def test_sizes_bands_copies_and_ground(tmp_path: Path) -> None:
     """Mixed sizes are a note; other bands, equal pixels and no CRS are faults with names."""
     own(tmp_path, "a", 1)

@@ -275,7 +275,7 @@ def test_refusals(generator):
     """Unknown names with the nearest ones, CLS where there is none, sizes, bands, dropping."""
     with pytest.raises(WeightsError, match="vit_small_patch16_dinov3"):
         build_timm("timm:vit_small_patch16_dinov33", 3, SIZE, generator)
-    with pytest.raises(WeightsError, match="no network called 'hf-hub:a/b'"):
+    with pytest.raises(WeightsError, match="has no network 'hf-hub:a/b'"):
         build_timm("timm:hf-hub:a/b", 3, SIZE, generator)
     with pytest.raises(SpecError, match="no CLS token"):
         build_timm("timm:resnet18", 3, SIZE, generator)

@@ -22,7 +22,7 @@ import numpy as np
 
 from eofm.contract.imagery import Imagery, NativeImagery, collate
 from eofm.contract.preprocess import to_grid
-from eofm.contract.spec import BANDS, Sensor, Unit
+from eofm.contract.spec import BANDS, SENSOR_BANDS, Sensor, Unit
 from eofm.contract.validity import (
     DEAD_BAND,
     ENOUGH_IMAGES,
@@ -288,7 +288,9 @@ class _Look:
         if raster.grid.crs is None:
             self._say(name, "the image has no georeference", "no CRS")
         self._sizes.setdefault((raster.grid.height, raster.grid.width), []).append(name)
-        kind = f"{' '.join(native.spec.bands)} at {native.spec.gsd:g} m"
+        # packing reads bands by name, so that their order in a file does not matter
+        bands = sorted(native.spec.bands, key=SENSOR_BANDS[native.spec.sensor].index)
+        kind = f"{' '.join(bands)} at {native.spec.gsd:g} m"
         self._kinds.setdefault(kind, []).append(name)
         values = _constant_bands(native)
         measured = int(native.valid[0].any(0).sum())
