@@ -206,6 +206,8 @@ def serialise(trunk: Trunk, card: Card) -> bytes:
     """Return the weights file: deterministic for the same tensors and card."""
     state = {key: value.detach().cpu().contiguous() for key, value in trunk.state_dict().items()}
     # a single metadata entry: safetensors does not guarantee an order
+    # safetensors copies every tensor twice, and ends the process where there is no memory for it
+    bytearray(2 * sum(tensor.nbytes for tensor in state.values()))
     return save(state, metadata={"eofm": identity(card)})
 
 
